@@ -1,0 +1,162 @@
+"""Data sets that tensorflow-datasets prepared: found, read without TensorFlow, and kept decoded for next time."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l2jax.config import InvalidInput
+from l2jax.files import DAMAGE, UnusableFile, reason
+
+CACHE = "l2jax.npz"
+CACHE_VERSION = 1  # raise it when what is decoded, or how it is kept, changes
+
+
+@dataclasses.dataclass(frozen=True)
+class Name:
+    """A data set as tensorflow-datasets calls it: NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION."""
+
+    name: str
+    config: str | None
+    version: str | None
+    """Such as 3.0.1, or 3.*.*"""
+
+    @classmethod
+    def parse(cls, text: str) -> Name:
+        """Reads a name.
+
+        Raises:
+          InvalidInput: for what cannot be one.
+        """
+        match = re.fullmatch(r"(\w+)(?:/([\w.-]+))?(?::((?:\d+|\*)\.(?:\d+|\*)\.(?:\d+|\*)))?", text)
+        if not match:
+            raise InvalidInput("dataset", text, "NAME, NAME/CONFIG, NAME:1.2.3 or NAME/CONFIG:1.2.3")
+        return cls(*match.groups())
+
+
+def data_root(data_dir: str | os.PathLike[str] | None) -> Path:
+    """The folder that holds data sets: the given one; $TFDS_DATA_DIR; ~/tensorflow_datasets, as tfds has it."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def find_prepared(name: Name, root: Path) -> Path | None:
+    """Finds the folder of a prepared data set: of the highest version, and the default config, if none is named.
+
+    tensorflow-datasets does this too, but takes as long to import as everything else that a start takes.
+    """
+    folder = root / name.name
+    if name.config:
+        folder /= name.config
+    elif (folder / ".config" / "metadata.json").exists():
+        with contextlib.suppress(*DAMAGE):
+            folder /= json.loads((folder / ".config" / "metadata.json").read_text())["default_config_name"]
+    with contextlib.suppress(OSError):  # a folder that cannot be looked into holds nothing for us
+        found = [path.parent for path in folder.glob(f"{name.version or '*.*.*'}/dataset_info.json")]
+        versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+        return max(versions, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+    return None
+
+
+def read_prepared(folder: Path) -> dict[str, Any]:
+    """Reads a prepared data set, from the arrays that were kept beside it if these are of the same files.
+
+    Args:
+      folder: of one version, such as ~/tensorflow_datasets/mnist/3.0.1, in array_record format.
+
+    Returns:
+      num_classes, an int; images (N, H, W, C), uint8; labels (N,), int64; of the split "train"; and the same of the
+      split "test", if there is one, as test_images and test_labels.
+
+    Raises:
+      UnusableFile: for damaged files, another format, and what is no images of one size, of one class each.
+    """
+    files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if CACHE not in path.name]
+    fingerprint = json.dumps(
+        [CACHE_VERSION, *[[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]]
+    )
+    kept = _read_cache(folder / CACHE, fingerprint)
+    if kept is None:
+        kept = decode(folder)
+        with contextlib.suppress(OSError):  # read-only or full: it will be decoded next time as well
+            _write_cache(folder / CACHE, fingerprint, kept)
+    return kept
+
+
+def _read_cache(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """What was kept; None where nothing was, or it belongs to other files, or is damaged."""
+    with contextlib.suppress(*DAMAGE), np.load(path, allow_pickle=False) as file:  # zip checks sums as it reads
+        if file["fingerprint"].item() == fingerprint:
+            kept = {name: file[name] for name in file if name != "fingerprint"}
+            return kept | {"num_classes": kept["num_classes"].item()}
+    return None
+
+
+def _write_cache(path: Path, fingerprint: str, kept: dict[str, Any]) -> None:
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # another process may be writing, too
+    try:
+        with open(beside, "wb") as file:
+            np.savez(file, fingerprint=np.array(fingerprint), **kept)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def decode(folder: Path) -> dict[str, Any]:
+    """Reads and decodes a prepared data set; all as in `read_prepared`."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(folder)
+        splits = builder.info.splits
+        image_name, label_name = builder.info.supervised_keys
+        image, label = builder.info.features[image_name], builder.info.features[label_name]
+    except Exception as error:  # of many types
+        raise UnusableFile("dataset", folder, f"no prepared data set of labelled images ({reason(error)})") from None
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        raise UnusableFile("dataset", folder, f"holds {image_name} and {label_name}, not images of one class each")
+    if None in image.shape or image.np_dtype != np.uint8:
+        raise UnusableFile("dataset", folder, f"images of {image.shape}, {image.np_dtype}, not of one size and uint8")
+    if "train" not in splits:
+        raise UnusableFile("dataset", folder, f"no split train, but {', '.join(splits)}")
+    file_format = builder.info.file_format.value
+    if file_format != "array_record":
+        problem = f"prepared as {file_format}, not array_record; with another data_dir, it is prepared anew"
+        raise UnusableFile("dataset", folder, problem)
+
+    decoded: dict[str, Any] = {"num_classes": label.num_classes}
+    for split, prefix in ("train", ""), ("test", "test_"):
+        if split not in splits:
+            continue
+        images, labels = [], []
+        for shard, path in enumerate(splits[split].filepaths):
+            # PIL decodes: through tfds it takes twice as long, and tfds logs a plea for OpenCV.
+            decoders = {name: tfds.decode.SkipDecoding() for name in builder.info.features}
+            source = builder.as_data_source(f"{split}[{shard}shard]", decoders=decoders)
+            try:
+                examples = source.__getitems__(range(len(source)))
+                images += [_pixels(example[image_name], image.shape) for example in examples]
+            except (RuntimeError, *DAMAGE) as error:
+                problem = f"damaged ({reason(error)}): delete {folder} and prepare it again"
+                raise UnusableFile("dataset", Path(path), problem) from None
+            labels += [example[label_name] for example in examples]
+        decoded |= {f"{prefix}images": np.stack(images), f"{prefix}labels": np.array(labels)}
+    return decoded
+
+
+def _pixels(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    from PIL import Image
+
+    # The two formats tfds writes; trying all that PIL knows takes a quarter longer.
+    image = Image.open(io.BytesIO(content), formats=["PNG", "JPEG"])
+    return np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[shape[-1]])).reshape(shape)

@@ -1,0 +1,234 @@
+"""What a sweep found: labelled arrays, the best strength, tables, files, and the answer in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from l2jax.config import InvalidInput
+
+if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should not wait for them
+    import pandas as pd
+    import xarray as xr
+
+DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fraction
+    "l2": ("L2 strength", "1"),
+    "seed": ("seed of split, initial params and data order", "1"),
+    "epoch": ("epochs finished", "1"),
+    "train_loss": ("training cross-entropy, without the penalty", "nat"),
+    "train_accuracy": ("training accuracy", "1"),
+    "penalty": ("(l2/2) * sum of squared kernels", "nat"),
+    "val_loss": ("validation cross-entropy, without the penalty", "nat"),
+    "val_accuracy": ("validation accuracy", "1"),
+    "l2_norm": ("sum of squared kernels", "1"),
+    "test_loss": ("test cross-entropy at the end", "nat"),
+    "test_accuracy": ("test accuracy at the end", "1"),
+    "diverged": ("the trial stopped being finite", "1"),
+    "best_epoch": ("epoch of the lowest validation loss, 0 if there is none", "1"),
+}
+CHOOSABLE = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
+"""Metrics a strength may be chosen by. The test part is not among them: it is looked at once, at the end."""
+AVERAGED = (*CHOOSABLE, "gap", "penalty", "l2_norm", "test_loss", "test_accuracy")
+RULES = ("min", "1se")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Results:
+    """The metrics of every trial at every epoch, and the config of the run that made them.
+
+    `data` has dimensions `l2`, `seed` and `epoch` (counted from 1) and the variables of `DESCRIPTIONS`:
+    `test_loss`, `test_accuracy`, `diverged` and `best_epoch` hold one value a trial, all others one an epoch.
+    A diverged trial holds NaN from there on. `config` is a dict of JSON values.
+
+    Raises ValueError if a variable is missing, if there is no epoch, or if `config` is not JSON.
+    """
+
+    data: xr.Dataset
+    config: dict
+
+    def __post_init__(self) -> None:
+        if missing := [name for name in DESCRIPTIONS if name not in self.data.variables]:
+            raise ValueError(f"results without {', '.join(missing)}")
+        if not self.data.sizes.get("epoch"):
+            raise ValueError("results without a finished epoch")
+        data = self.data.copy()
+        for name, (long_name, units) in DESCRIPTIONS.items():
+            data[name].attrs.update(long_name=long_name, units=units)
+        object.__setattr__(self, "data", data)
+        # As JSON gives it back (tuples become lists), so that loaded results equal those that were saved.
+        object.__setattr__(self, "config", json.loads(json.dumps(self.config)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Results):
+            return NotImplemented
+        return self.data.identical(other.data) and self.config == other.config
+
+    def best(self, metric: str = "val_loss", rule: Literal["min", "1se"] = "min") -> float:
+        """The best strength by `metric` at the last epoch, averaged over seeds.
+
+        "min" takes the best mean: the lowest loss, or the highest accuracy; of equal means the stronger
+        strength. "1se" takes the strongest strength whose mean is within one standard error of the best mean,
+        the standard error being that of the best strength (Breiman et al., Classification and Regression
+        Trees, 1984). One seed has no standard error: the rules then coincide.
+
+        A strength with a diverged trial is never the best; raises ValueError if no other is left.
+        """
+        if metric not in CHOOSABLE:
+            raise InvalidInput("metric", metric, ", ".join(CHOOSABLE))
+        if rule not in RULES:
+            raise InvalidInput("rule", rule, ", ".join(RULES))
+        table = self.table()
+        table = table[(table["num_diverged"] == 0) & np.isfinite(table[metric])]
+        if table.empty:
+            raise ValueError("no best strength: every strength has a diverged trial")
+        cost = -table[metric] if metric.endswith("_accuracy") else table[metric]
+        best = cost.index[cost == cost.min()].max()
+        slack = table.loc[best, f"{metric}_se"]
+        if rule == "min" or math.isnan(slack):
+            return float(best)
+        return float(cost.index[cost <= cost[best] + slack].max())
+
+    def trials(self) -> pd.DataFrame:
+        """One row a trial: its l2 and seed, what it reached at the last epoch, and `best_val_loss`."""
+        last = self.data.isel(epoch=-1, drop=True)
+        return last.assign(best_val_loss=self.data["val_loss"].min("epoch")).to_dataframe().reset_index()
+
+    def table(self) -> pd.DataFrame:
+        """One row a strength, weak to strong, indexed by `l2`: what its trials reached at the last epoch.
+
+        For each metric and for `gap` (val_loss - train_loss): the mean in a column of that name, its standard
+        error in `<metric>_se` (NaN for one trial). `best_epoch` is the median. All are over the trials that
+        did not diverge; `num_diverged` counts the others.
+        """
+        trials = self.trials()
+        trials["gap"] = trials["val_loss"] - trials["train_loss"]
+        values = [*AVERAGED, "best_epoch"]
+        trials[values] = trials[values].astype("float64").mask(trials["diverged"])
+        strengths = trials.groupby("l2")
+        table = strengths[list(AVERAGED)].mean()
+        standard_errors = strengths[list(AVERAGED)].sem()
+        for metric in AVERAGED:
+            table.insert(table.columns.get_loc(metric) + 1, f"{metric}_se", standard_errors[metric])
+        best_epoch, num_diverged = strengths["best_epoch"].median(), strengths["diverged"].sum()
+        return table.assign(best_epoch=best_epoch, num_diverged=num_diverged)
+
+    def save(self, run_dir: str | os.PathLike[str]) -> None:
+        """Writes config.json, results.nc (NetCDF 3) and summary.csv (a row a trial) into `run_dir`."""
+        run_dir = Path(run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_whole(run_dir / "config.json", (json.dumps(self.config, indent=2) + "\n").encode())
+        write_whole(run_dir / "results.nc", bytes(self.data.to_netcdf(engine="scipy")))
+        write_whole(run_dir / "summary.csv", self.trials().to_csv(index=False).encode())
+
+
+def load_results(run_dir: str | os.PathLike[str]) -> Results:
+    """The results that `Results.save` wrote into `run_dir`; raises InvalidInput if they cannot be read."""
+    import xarray as xr
+
+    try:
+        config = json.loads((Path(run_dir) / "config.json").read_bytes())
+        content = (Path(run_dir) / "results.nc").read_bytes()  # from a path, a damaged file would stay open
+        return Results(xr.load_dataset(io.BytesIO(content), engine="scipy"), config)
+    except Exception as error:  # not only OSError: scipy answers damage with whatever its parser stumbles on
+        accepted = "a run folder with the config.json and results.nc of a sweep"
+        raise InvalidInput("run_dir", run_dir, accepted) from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that appears whole or not at all."""
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def answer(results: Results) -> str:
+    """What the sweep says about L2, in a few lines, with its uncertainty.
+
+    Compares the best strength with none (with the weakest, if 0 was not tried) by the differences between
+    trials of the same seed: their mean and its 95% Student-t interval, from at least 3 seeds that finished at
+    both. Says lower or higher only where that interval leaves out 0. The best strength was chosen on the
+    validation data that it is then compared on, which flatters it a little.
+    """
+    try:
+        best, careful, accurate = results.best(), results.best(rule="1se"), results.best("val_accuracy")
+    except ValueError:
+        return "Every strength has a diverged trial: none can be called best. A lower learning rate may help."
+    table = results.table()
+    weakest, strongest = table.index.min(), table.index.max()
+    lone = math.isnan(table.loc[best, "val_loss_se"])
+    lines = [
+        f"Lowest mean validation loss: l2 = {best:.3g}. One-standard-error rule: l2 = {careful:.3g}"
+        + (" (the same: one seed has no standard error)." if lone else ".")
+    ]
+    if weakest == strongest:
+        lines.append("Only one strength was tried: there is nothing to compare it with.")
+    elif best == 0:
+        lines.append("No L2 strength tried had a lower mean validation loss than no L2 at all.")
+    elif best == weakest:
+        lines.append(f"l2 = {best:.3g} is the weakest tried: try weaker ones, and 0.")
+    else:
+        reference = "l2 = 0" if weakest == 0 else f"l2 = {weakest:.3g} (the weakest tried; 0 was not)"
+        metrics = ("val_loss", "gap", "val_accuracy")
+        differences = _differences(results, metrics, best, weakest)
+        lines.append(f"Against {reference}, l2 = {best:.3g} ended with {differences}.")
+        if best == strongest:
+            lines.append(f"l2 = {best:.3g} is the strongest tried: try stronger ones.")
+    if table.loc[accurate, "val_accuracy"] > table.loc[best, "val_accuracy"]:
+        difference = _differences(results, ("val_accuracy",), accurate, best)
+        lines.append(
+            f"Loss and accuracy disagree: mean validation accuracy is highest at l2 = {accurate:.3g}, "
+            f"which against l2 = {best:.3g} ended with {difference}."
+        )
+    return "\n".join(lines)
+
+
+def _differences(results: Results, metrics: tuple[str, ...], l2: float, reference: float) -> str:
+    """The mean differences of `metrics` between two strengths in words, paired by all that is not l2."""
+    from scipy import stats
+
+    last = results.data.isel(epoch=-1).astype("float64")
+    last = last.assign(gap=last["val_loss"] - last["train_loss"]).where(last["diverged"] == 0)
+    paired = last.sel(l2=l2, drop=True) - last.sel(l2=reference, drop=True)
+    finished = np.isfinite(paired["val_loss"].values)
+    num_pairs = int(finished.sum())
+    if num_pairs == 0:
+        return "no seed that finished at both, so no comparison"
+    said = []
+    for metric in metrics:
+        scale, unit, name = _SAID[metric]
+        values = paired[metric].values[finished] * scale
+        mean = values.mean()
+        if num_pairs < 3:
+            said.append(f"{mean:+.2g}{unit} in {name}")
+            continue
+        half = stats.t.ppf(0.975, num_pairs - 1) * stats.sem(values)
+        if abs(mean) > half:
+            verdict = f"a {'lower' if mean < 0 else 'higher'} {name}"
+        else:
+            verdict = f"no clear difference in {name}"
+        said.append(f"{verdict} ({mean:+.2g}{unit}, 95% interval {mean - half:+.2g} to {mean + half:+.2g})")
+    words = ", ".join(said[:-1]) + " and " * (len(said) > 1) + said[-1]
+    if num_pairs < 3:
+        short = f"an interval takes 3 paired seeds, here {num_pairs}"
+        return f"a mean difference of {words}; that may be chance: {short}"
+    return f"{words}; mean differences over {num_pairs} paired seeds"
+
+
+_SAID = {  # metric: (scale, unit, name), for sentences
+    "val_loss": (1, "", "validation loss"),
+    "gap": (1, "", "gap between validation and training loss"),
+    "val_accuracy": (100, " points", "validation accuracy"),
+}

@@ -1,0 +1,109 @@
+"""Cuts the embedded data set, l2jax/embedded/mnist_small, from the original MNIST files.
+
+    python scripts/embed_mnist.py FOLDER
+
+FOLDER holds the four IDX files of MNIST, gzipped or not. The same number of images of each digit is drawn
+with a fixed seed, train from the original training set and test from the original test set, and written as a
+tensorflow-datasets directory in array_record format, without TensorFlow. A second run writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import math
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+EMBEDDED = Path(__file__).resolve().parents[1] / "l2jax" / "embedded"
+PARTS = {"train": ("train", 500), "test": ("t10k", 200)}  # split: (prefix of the IDX files, images a digit)
+SEED = 0
+
+
+def read_idx(folder: Path, name: str) -> np.ndarray:
+    """Reads the IDX file `name` or `name`.gz: bytes 0 0 8 ndim, big-endian uint32 sizes, uint8 data."""
+    path = folder / name
+    content = path.read_bytes() if path.exists() else gzip.decompress((folder / f"{name}.gz").read_bytes())
+    if content[:3] != b"\0\0\x08":
+        raise ValueError(f"{path}: not an IDX file of bytes")
+    shape = struct.unpack_from(f">{content[3]}I", content, offset=4)
+    data = content[4 + 4 * len(shape) :]
+    if len(data) != math.prod(shape):
+        raise ValueError(f"{path}: {len(data)} bytes of data instead of {math.prod(shape)}")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def cut(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Draws the images (n, 28, 28) and labels (n,) of "train" or "test", in their original order."""
+    prefix, per_digit = PARTS[part]
+    images = read_idx(folder, f"{prefix}-images-idx3-ubyte")
+    labels = read_idx(folder, f"{prefix}-labels-idx1-ubyte")
+    rng = np.random.default_rng(SEED)
+    drawn = [rng.choice(np.flatnonzero(labels == digit), per_digit, replace=False) for digit in range(10)]
+    chosen = np.sort(np.concatenate(drawn))
+    return images[chosen], labels[chosen]
+
+
+class MnistSmall(tfds.core.GeneratorBasedBuilder):
+    """MNIST, smaller: 500 training and 200 test images of each digit, drawn from the original two parts."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, folder: Path, **kwargs: Any) -> None:
+        self.folder = folder
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        image, label = tfds.features.Image(shape=(28, 28, 1)), tfds.features.ClassLabel(num_classes=10)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            features=tfds.features.FeaturesDict({"image": image, "label": label}),
+            supervised_keys=("image", "label"),
+            homepage="http://yann.lecun.com/exdb/mnist/",
+            license="CC BY-SA 3.0",
+            citation="Y. LeCun, C. Cortes, C. J. C. Burges: The MNIST database of handwritten digits.",
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        return {part: self._generate_examples(part) for part in PARTS}
+
+    def _generate_examples(self, part: str) -> Iterator[tuple[int, dict]]:
+        for index, (image, label) in enumerate(zip(*cut(self.folder, part), strict=True)):
+            # A PIL image: tfds encodes it as PNG by itself, where an array needs TensorFlow.
+            yield index, {"image": Image.fromarray(image), "label": int(label)}
+
+
+def serialize(serializer: ExampleSerializer, example: dict) -> bytes:
+    """As tfds does it, but with the features in a fixed order, which protobuf otherwise leaves to chance."""
+    return serializer.get_tf_example(example).SerializeToString(deterministic=True)
+
+
+def main() -> None:
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--output", type=Path, default=EMBEDDED, help="holds mnist_small afterwards")
+    arguments = parser.parse_args()
+    tfds.disable_progress_bar()
+    ExampleSerializer.serialize_example = serialize
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.output) as scratch:
+        builder = MnistSmall(arguments.folder, data_dir=scratch, file_format="array_record")
+        builder.download_and_prepare()
+        shutil.rmtree(arguments.output / builder.name, ignore_errors=True)
+        (Path(scratch) / builder.name).rename(arguments.output / builder.name)
+
+
+if __name__ == "__main__":
+    main()

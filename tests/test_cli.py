@@ -1,0 +1,276 @@
+import dataclasses
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+import l2jax
+from l2jax import cli
+from l2jax.config import SweepConfig
+
+ROOT = Path(__file__).parent.parent
+TINY = "--train-size 64 --val-size 32 --epochs 2 --l2 0 1e-2 --seeds 2".split()
+
+
+def command(*words, **options):
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+# Options
+
+
+def test_no_words_give_the_defaults():
+    assert cli.parse([]) == cli.Options()
+    assert cli.parse([]).sweep == SweepConfig()
+
+
+def test_every_option_is_read():
+    words = (
+        "--l2 0 log:1e-3:1e-1:3 --seeds 5 --epochs 7 --batch-size 8 --learning-rate 1e-2 --train-size all "
+        "--val-size 9 --dataset digits --run-dir here --quiet"
+    )
+    assert cli.parse(words.split()) == cli.Options(
+        l2=(0.0, 1e-3, 1e-2, 1e-1),
+        seeds=5,
+        epochs=7,
+        batch_size=8,
+        learning_rate=0.01,
+        train_size=None,
+        val_size=9,
+        dataset="digits",
+        run_dir=Path("here"),
+        quiet=True,
+    )
+
+
+def test_help_has_every_option_with_its_default(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    shown = {"l2": "0 log:1e-4:1e-1:7", "run_dir": "runs/DATE_TIME"}
+    for field in dataclasses.fields(cli.Options):
+        line = re.search(rf"--{field.name.replace('_', '-')} [^()]*\(default: ([^)]*)\)", text)
+        assert line, field.name
+        assert line[1] == shown.get(field.name, str(field.default))
+
+
+def test_help_waits_for_no_heavy_import():
+    heavy = {"jax", "flax", "matplotlib", "pandas", "xarray", "tensorflow_datasets"}
+    program = f"""
+import sys
+from l2jax import cli
+try:
+    cli.main(["--help"])
+except SystemExit:
+    print("loaded:", *sorted({heavy} & set(sys.modules)))
+"""
+    assert command("-c", program).stdout.splitlines()[-1] == "loaded:"
+
+
+def test_every_way_in_is_the_same():
+    script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["l2jax"]
+    assert script == "l2jax.cli:main"
+    by_file, by_module = command(str(ROOT / "run_sweep.py"), "--help"), command("-m", "l2jax", "--help")
+    assert by_file.returncode == by_module.returncode == 0
+    assert by_file.stdout == by_module.stdout != ""
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "given"),
+    [
+        ("--l2", "--l2", "nothing"),
+        ("--l2 0 -1", "--l2", "-1"),
+        ("--l2 -inf", "--l2", "-inf"),
+        ("--l2 nan", "--l2", "nan"),
+        ("--l2 1e400", "--l2", "1e400"),
+        ("--l2 strong", "--l2", "strong"),
+        ("--l2 1e-3 0.001", "--l2", "0.001"),
+        ("--l2 log:1:0.1:3", "--l2", "log:1:0.1:3"),
+        ("--seeds 0", "--seeds", "0"),
+        ("--seeds 1.5", "--seeds", "1.5"),
+        ("--seeds", "--seeds", "nothing"),
+        ("--seeds=", "--seeds", "nothing"),
+        ("--seeds 2 3", "--seeds", "2 3"),
+        ("--seeds 500000", "--seeds", "500000"),
+        ("--epochs -1", "--epochs", "-1"),
+        ("--epochs 1e400", "--epochs", "1e400"),
+        ("--batch-size 0", "--batch-size", "0"),
+        ("--batch-size 65 --train-size 64", "--batch-size", "65"),
+        ("--batch-size 99999 --train-size all", "--batch-size", "99999"),
+        ("--learning-rate 0", "--learning-rate", "0.0"),
+        ("--learning-rate inf", "--learning-rate", "inf"),
+        ("--train-size 0", "--train-size", "0"),
+        ("--train-size none", "--train-size", "none"),
+        ("--train-size 1000000", "--train-size", "1000000"),
+        ("--val-size 0", "--val-size", "0"),
+        ("--val-size 1000000 --train-size all", "--val-size", "1000000"),
+        ("--dataset mnist_smal", "--dataset", "mnist_smal"),
+        ("--dataset", "--dataset", "nothing"),
+        ("--run-dir", "--run-dir", "nothing"),
+        ("--run-dir a b", "--run-dir", "a b"),
+        ("--run-dir full", "--run-dir", "full"),
+        ("--run-dir full/file", "--run-dir", "full/file"),
+        ("--run-dir full/file/new", "--run-dir", "full/file/new"),
+        ("--epoch 3", "command line", "--epoch"),
+        ("--quiet=1", "command line", "1"),
+        ("--no-quiet", "command line", "--no-quiet"),
+        ("stray", "command line", "stray"),
+        ("-5", "command line", "-5"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(words, option, given, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert cli.main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(rf"error: {option}: got {re.escape(given)}; accepted: .+\n", err)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "full", tmp_path / "full" / "file"]
+
+
+def test_a_mistyped_option_is_told_the_nearest(capsys):
+    cli.main(["--batchsize", "16"])
+    assert "accepted: --batch-size or" in capsys.readouterr().err
+
+
+# Runs
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("run")
+    finished = command(str(ROOT / "run_sweep.py"), *TINY, "--run-dir", str(run_dir))
+    assert finished.returncode == 0, finished.stderr
+    return run_dir, finished
+
+
+def test_run_folder_is_complete(tiny_run):
+    run_dir, _ = tiny_run
+    assert {path.name for path in run_dir.iterdir()} == {
+        "config.json",
+        "loss_curves.png",
+        "metrics.jsonl",
+        "results.nc",
+        "summary.csv",
+        "validation_curve.png",
+    }
+    for picture in run_dir.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert len(pd.read_csv(run_dir / "summary.csv")) == 4
+
+
+def test_run_can_be_repeated_from_its_config(tiny_run):
+    run_dir, _ = tiny_run
+    config = json.loads((run_dir / "config.json").read_text())
+    assert SweepConfig(**config["sweep"]) == cli.parse(TINY).sweep
+
+
+def test_metrics_lines_are_the_results(tiny_run):
+    run_dir, _ = tiny_run
+    data = l2jax.load_results(run_dir).data
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    for line in lines:
+        for name in ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm"):
+            np.testing.assert_allclose(line[name], data[name].sel(epoch=line["epoch"]).values, rtol=1e-6)
+
+
+def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
+    run_dir, finished = tiny_run
+    results = l2jax.load_results(run_dir)
+    words = " ".join(finished.stdout.split())
+    assert " ".join(l2jax.results.answer(results).split()) in words
+    assert f"load_results({str(run_dir)!r})" in words
+    rows = [line.split() for line in finished.stdout.splitlines()]
+    for l2, row in results.table().iterrows():
+        (printed,) = [cells for cells in rows if cells[:1] == [f"{l2:g}"]]
+        assert printed[1:7] == [
+            f"{row.val_loss:.4f}",
+            "±",
+            f"{row.val_loss_se:.4f}",
+            f"{row.train_loss:.4f}",
+            f"{row.val_loss - row.train_loss:.4f}",
+            f"{row.val_accuracy:.1%}",
+        ]
+        assert ("minimum" in printed or "both" in printed) == (l2 == results.best(rule="min"))
+        assert ("one" in printed or "both" in printed) == (l2 == results.best(rule="1se"))
+    assert [line.split(":")[0] for line in finished.stderr.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_quiet_prints_nothing(tmp_path, capfd):
+    assert cli.main([*TINY, "--epochs", "1", "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run_dir.name)
+    assert l2jax.load_results(run_dir).data.sizes["epoch"] == 1
+
+
+def test_runs_of_the_same_second_do_not_collide():
+    assert len({cli._make_run_dir(None) for _ in range(5)}) == 5
+
+
+def test_ctrl_c_saves_what_is_complete(tmp_path):
+    words = ["-m", "l2jax", *TINY, "--epochs", "100000", "--run-dir", "run"]
+    with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as process:
+        lines = tmp_path / "run" / "metrics.jsonl"
+        for _ in range(600):
+            if lines.exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    done = len(lines.read_text().splitlines())
+    assert 1 <= done < 100000
+    assert l2jax.load_results(tmp_path / "run").data.sizes["epoch"] == done
+    assert err.splitlines()[-1] == f"interrupted: saved the {done} of 100000 epochs that are complete"
+    assert "Traceback" not in err
+
+
+# Progress
+
+
+def fake_epochs(count):
+    return (SimpleNamespace(epoch=epoch, examples_per_second=12345.6) for epoch in range(1, count + 1))
+
+
+@pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 39, 1000])
+def test_plain_lines_are_few_and_have_the_first_and_the_last_epoch(count):
+    out = io.StringIO()
+    shown = list(cli._shown(fake_epochs(count), SweepConfig(epochs=count), Console(file=out, width=80)))
+    assert [epoch.epoch for epoch in shown] == list(range(1, count + 1))
+    lines = out.getvalue().splitlines()
+    assert lines[0] == f"epoch 1/{count}: 24 trials, 12,346 trial-examples/s"
+    assert lines[-1].startswith(f"epoch {count}/{count}: ")
+    assert min(count, 10) <= len(lines) <= 21
+
+
+def test_bar_on_a_terminal():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=80, color_system=None)
+    for epoch in cli._shown(fake_epochs(3), SweepConfig(epochs=3), console):
+        time.sleep(0.2)  # the bar is drawn ten times a second
+        assert ("compiling" in out.getvalue()) or epoch.epoch == 1
+    assert "epoch 2/3" in out.getvalue()
+    assert "24 trials, 12,346 trial-examples/s, 0:00:0" in out.getvalue()

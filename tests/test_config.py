@@ -1,0 +1,128 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from l2jax.config import MAX_TRIALS, InvalidInput, SweepConfig, parse_strengths
+
+
+def test_numbers_and_grids_mix_and_keep_their_order():
+    assert parse_strengths(["1e-3", "0", "log:1:100:3"]) == (0.001, 0.0, 1.0, 10.0, 100.0)
+
+
+def test_one_string_may_hold_several_strengths():
+    assert parse_strengths("0 log:1e-2:1e-1:2") == (0.0, 0.01, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "count"), [(1e-5, 1e-1, 9), (3e-7, 2.0, 4), (1e-300, 1e300, 5), (1, 2, 2)]
+)
+def test_grid_is_geometric_with_both_ends(low, high, count):
+    grid = parse_strengths([f"log:{low}:{high}:{count}"])
+    np.testing.assert_allclose(grid, np.geomspace(low, high, count), rtol=1e-11)
+    assert (grid[0], grid[-1]) == (low, high)
+
+
+def test_powers_of_ten_in_a_grid_are_exact():
+    assert parse_strengths(["log:1e-5:1e-1:5"]) == (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ([], "nothing"),
+        ("", "nothing"),
+        (["many"], "many"),
+        ([""], "nothing"),
+        (["0", "-1e-3"], "-1e-3"),
+        (["nan"], "nan"),
+        (["inf"], "inf"),
+        (["1e400"], "1e400"),
+        ([10**400], "1000"),
+        (["1e-3", "0.001"], "0.001"),
+        ([0, -0.0], "-0.0"),
+        (["0.1", "log:0.1:1:3"], "log:0.1:1:3"),
+        (["log:0:1:3"], "log:0:1:3"),
+        (["log:1:0.1:3"], "log:1:0.1:3"),
+        (["log:1:1:3"], "log:1:1:3"),
+        (["log:1:inf:3"], "log:1:inf:3"),
+        (["log:1:2:1"], "log:1:2:1"),
+        (["log:1:2:2.5"], "log:1:2:2.5"),
+        (["log:1:2"], "log:1:2"),
+        (["log:1:2:3:4"], "log:1:2:3:4"),
+        ([f"log:1:2:{MAX_TRIALS + 1}"], "log:1:2:"),
+        ([None], "None"),
+        ([[0.1, 0.2]], "[0.1, 0.2]"),
+        (0.1, "0.1"),
+    ],
+)
+def test_bad_strengths(words, given):
+    with pytest.raises(InvalidInput) as caught:
+        SweepConfig(l2=words)
+    assert str(caught.value).startswith(f"l2: got {given}")
+    assert "; accepted: finite numbers >= 0, each once, or log:LOW:HIGH:COUNT" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"seeds": 0},
+        {"seeds": -1},
+        {"seeds": 1.5},
+        {"seeds": "3"},
+        {"seeds": None},
+        {"seeds": MAX_TRIALS},  # times the strengths: too many trials
+        {"epochs": 0},
+        {"epochs": 10**9},
+        {"batch_size": 0},
+        {"batch_size": 501},  # the training part is 500
+        {"learning_rate": 0},
+        {"learning_rate": -1e-3},
+        {"learning_rate": float("inf")},
+        {"learning_rate": float("nan")},
+        {"learning_rate": "fast"},
+        {"learning_rate": [1e-3]},
+        {"train_size": 0},
+        {"train_size": "none"},
+        {"val_size": 0},
+        {"val_size": -500},
+        {"dataset": None},
+    ],
+)
+def test_bad_option(option):
+    ((name, value),) = option.items()
+    with pytest.raises(InvalidInput) as caught:
+        SweepConfig(**option)
+    assert str(caught.value).startswith(f"{name}: got {value}; accepted: ")
+    assert (caught.value.option, caught.value.given) == (name, value)
+
+
+@pytest.mark.parametrize("given", ["a\nb", "\r", "x" * 1000, "\x1b[31mred", ""])
+def test_a_refusal_is_one_short_printable_line(given):
+    line = str(InvalidInput("dataset", given, "mnist_small"))
+    assert line.isprintable()
+    assert len(line) < 120
+
+
+def test_without_a_train_size_any_batch_size_may_fit():
+    assert SweepConfig(train_size=None, batch_size=512).batch_size == 512
+
+
+def test_numbers_of_numpy_become_pythons():
+    config = SweepConfig(l2=np.array([0.0, 0.5]), seeds=np.int64(2), learning_rate=np.float64(0.5))
+    assert config == SweepConfig(l2=(0.0, 0.5), seeds=2, learning_rate=0.5)
+    assert {type(value) for value in (*config.l2, config.seeds, config.learning_rate)} == {float, int}
+
+
+def test_config_comes_back_from_json():
+    config = SweepConfig(
+        l2=parse_strengths("0 log:1e-5:1e-1:8"), seeds=2, train_size=None, learning_rate=3e-4
+    )
+    again = SweepConfig(**json.loads(json.dumps(dataclasses.asdict(config))))
+    assert again == config
+    assert hash(again) == hash(config)
+
+
+def test_config_counts_trials():
+    assert SweepConfig(l2=(0.0, 0.1, 1.0), seeds=4).num_trials == 12

@@ -1,0 +1,372 @@
+"""Results: the choice of a strength, tables, files and the answer, against plain numpy, scipy and pandas."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy import stats
+
+from l2jax.config import InvalidInput
+from l2jax.results import Results, answer, load_results, write_whole
+
+STRENGTHS = (0.0, 1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2, 3.16e-2, 1e-1)
+METRICS = ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm")
+
+
+def synthetic(l2=STRENGTHS, seeds=3, epochs=20, diverged=(), noise=0.01, test=True) -> Results:
+    """Curves shaped like those of a small CNN that overfits: validation loss is lowest at a middle strength.
+
+    `diverged`: (strength, seed, epoch) of trials that stop being finite in that epoch.
+    """
+    rng = np.random.default_rng(0)
+    strength = np.asarray(l2)[:, None, None]
+    epoch = np.arange(1, epochs + 1)[None, None, :]
+    of_seed = rng.normal(size=(1, seeds, 1))
+    jitter = (
+        of_seed + 0.4 * rng.normal(size=(len(l2), seeds, 1)) + 0.3 * rng.normal(size=(len(l2), seeds, epochs))
+    )
+    train = (1.6 * np.exp(-epoch / 2) + 0.9 * np.exp(-epoch / 4) + 12 * strength**0.9) * np.exp(
+        2 * noise * jitter
+    )
+    overfit = 0.012 * epoch / (1 + 60 * strength**0.7)
+    val = train + (0.22 / (1 + 8 * strength**0.5) + overfit) * (1 - np.exp(-epoch / 4)) * np.exp(
+        8 * noise * jitter
+    )
+    values = {
+        "train_loss": train,
+        "train_accuracy": np.clip(1 - 0.12 * train, 0, 1),
+        "penalty": strength / 2 * 120 / (1 + 300 * strength),
+        "val_loss": val,
+        "val_accuracy": np.clip(0.985 - 0.12 * val - 0.2 * strength, 0, 1),
+        "l2_norm": 120 / (1 + 300 * strength) + 0 * val,
+    }
+    shape = (len(l2), seeds, epochs)
+    values = {name: np.broadcast_to(value, shape).astype(np.float32) for name, value in values.items()}
+    stopped = np.zeros(shape[:2], bool)
+    for at_l2, at_seed, at_epoch in diverged:
+        trial = (list(l2).index(at_l2), at_seed)
+        stopped[trial] = True
+        for value in values.values():
+            value[(*trial, slice(at_epoch - 1, None))] = np.nan
+    val_loss = np.where(np.isnan(values["val_loss"]), np.inf, values["val_loss"])
+    at_end = {
+        "test_loss": values["val_loss"][..., -1] * (1 if test else np.nan),
+        "test_accuracy": values["val_accuracy"][..., -1] * (1 if test else np.nan),
+        "diverged": stopped,
+        "best_epoch": np.where(np.isfinite(val_loss).any(-1), val_loss.argmin(-1) + 1, 0),
+    }
+    data = xr.Dataset(
+        {name: (("l2", "seed", "epoch"), value) for name, value in values.items()}
+        | {name: (("l2", "seed"), value) for name, value in at_end.items()},
+        coords={"l2": list(l2), "seed": np.arange(seeds), "epoch": np.arange(1, epochs + 1)},
+    )
+    return Results(data, {"sweep": {"l2": tuple(l2), "seeds": seeds}, "model": "CNN"})
+
+
+def with_last(metric, values, l2=(0.0, 0.01, 0.1), **kwargs) -> Results:
+    """Results whose last epoch holds `values` of `metric`, one list a strength."""
+    results = synthetic(l2, len(values[0]), **kwargs)
+    data = results.data.copy(deep=True)
+    data[metric].values[:, :, -1] = values
+    return Results(data, results.config)
+
+
+def test_the_lowest_mean_is_best_and_one_standard_error_goes_to_the_strongest_within_it():
+    results = synthetic(noise=0.04)
+    last = results.data["val_loss"].values[:, :, -1].astype(np.float64)
+    mean, best = last.mean(1), last.mean(1).argmin()
+    limit = mean[best] + last[best].std(ddof=1) / np.sqrt(3)
+    assert 0 < best < len(STRENGTHS) - 1
+    assert results.best() == results.best("val_loss", "min") == STRENGTHS[best]
+    assert results.best(rule="1se") == max(l2 for l2, m in zip(STRENGTHS, mean, strict=True) if m <= limit)
+
+
+def test_the_standard_error_is_that_of_the_best_strength():
+    values = [[3.0, 3.0, 3.0], [0.9, 1.0, 1.1], [1.0, 1.05, 1.1]]  # the limit is 1 + 0.1 / sqrt(3) = 1.0577
+    results = with_last("val_loss", values)
+    assert (results.best(), results.best(rule="1se")) == (0.01, 0.1)
+    values[2] = [0.0, 1.06, 2.12]  # a mean of 1.06: beyond the limit, whatever its own standard error
+    assert with_last("val_loss", values).best(rule="1se") == 0.01
+
+
+def test_the_highest_accuracy_is_best():
+    values = [[0.90, 0.92, 0.94], [0.95, 0.96, 0.97], [0.955, 0.955, 0.955]]
+    results = with_last("val_accuracy", values)
+    assert (results.best("val_accuracy"), results.best("val_accuracy", "1se")) == (0.01, 0.1)
+
+
+def test_the_order_of_strengths_does_not_matter():
+    results = synthetic(noise=0.04)
+    shuffled = Results(
+        results.data.isel(l2=[5, 0, 7, 2, 1, 6, 3, 4]).transpose("epoch", "seed", "l2"), results.config
+    )
+    pd.testing.assert_frame_equal(shuffled.table(), results.table())
+    assert shuffled.best(rule="1se") == results.best(rule="1se")
+
+
+def test_of_equal_means_the_stronger_is_best():
+    assert with_last("val_accuracy", [[0.5, 0.7], [0.9, 0.9], [0.9, 0.9]]).best("val_accuracy") == 0.1
+
+
+def test_the_rules_coincide_for_one_seed():
+    results = synthetic(seeds=1)
+    assert (
+        results.best()
+        == results.best(rule="1se")
+        == STRENGTHS[results.data["val_loss"].values[:, 0, -1].argmin()]
+    )
+
+
+def test_a_strength_with_a_diverged_trial_is_never_best():
+    best = synthetic().best()
+    results = synthetic(diverged=[(best, 1, 5)])
+    others = results.data["val_loss"].isel(epoch=-1).mean("seed").drop_sel(l2=best)
+    assert results.best() == others.idxmin("l2")
+    assert best not in {
+        results.best(metric, rule) for metric in ("val_loss", "val_accuracy") for rule in ("min", "1se")
+    }
+
+
+def test_no_strength_is_best_where_all_diverged():
+    results = synthetic((0.0, 0.1), diverged=[(0.0, 0, 1), (0.1, 2, 3)])
+    with pytest.raises(ValueError, match="every strength has a diverged trial"):
+        results.best()
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"metric": "loss"}, {"metric": "test_loss"}, {"metric": "penalty"}, {"rule": "max"}]
+)
+def test_unknown_metric_and_rule_name_what_is_accepted(kwargs):
+    with pytest.raises(InvalidInput, match="val_accuracy|1se"):
+        synthetic().best(**kwargs)
+
+
+def test_table_has_means_and_standard_errors_of_the_last_epoch():
+    results = synthetic()
+    table = results.table()
+    assert table.index.name == "l2" and tuple(table.index) == STRENGTHS
+    last = {name: results.data[name].values[:, :, -1].astype(np.float64) for name in METRICS}
+    last |= {name: results.data[name].values.astype(np.float64) for name in ("test_loss", "test_accuracy")}
+    last["gap"] = last["val_loss"] - last["train_loss"]
+    for name, values in last.items():
+        np.testing.assert_allclose(table[name], values.mean(1), rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            table[f"{name}_se"], stats.sem(values, axis=1), rtol=1e-4, atol=1e-7, err_msg=name
+        )
+    np.testing.assert_array_equal(table["best_epoch"], np.median(results.data["best_epoch"], axis=1))
+    assert (table["num_diverged"] == 0).all()
+
+
+def test_table_leaves_diverged_trials_out_and_counts_them():
+    table = synthetic((0.0, 0.1), diverged=[(0.0, 1, 4), *((0.1, seed, 2) for seed in range(3))]).table()
+    last = synthetic((0.0, 0.1)).data["val_loss"].values[0, [0, 2], -1].astype(np.float64)
+    assert table.loc[0.0, "val_loss"] == pytest.approx(last.mean())
+    assert table.loc[0.0, "val_loss_se"] == pytest.approx(stats.sem(last))
+    assert table.loc[0.1].drop("num_diverged").isna().all()
+    assert table["num_diverged"].tolist() == [1, 3]
+
+
+def test_standard_errors_of_one_seed_are_not_numbers():
+    table = synthetic(seeds=1).table()
+    assert table["val_loss"].notna().all() and table["val_loss_se"].isna().all()
+
+
+def test_a_further_dimension_is_averaged_over():
+    results = synthetic(noise=0.04)
+    folds = [results.data, results.data.isel(l2=slice(None, None, -1)).assign_coords(l2=list(STRENGTHS))]
+    data = xr.concat(folds, pd.Index([0, 1], name="fold"))
+    expected = data["val_loss"].isel(epoch=-1).astype(np.float64).transpose("l2", ...).values.reshape(8, 6)
+    table = Results(data, {}).table()
+    np.testing.assert_allclose(table["val_loss"], expected.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(table["val_loss_se"], stats.sem(expected, axis=1), rtol=1e-4)
+
+
+def test_saved_results_load_as_they_were(tmp_path):
+    results = synthetic(diverged=[(1e-3, 1, 3), (1e-1, 0, 1)], test=False)
+    results.save(tmp_path / "a" / "run")
+    loaded = load_results(tmp_path / "a" / "run")
+    assert loaded == results
+    assert loaded.config["sweep"]["l2"] == list(STRENGTHS)
+    for name in results.data.data_vars:
+        assert loaded.data[name].dtype.kind == results.data[name].dtype.kind, name
+    assert loaded.data["val_loss"].dtype == np.float32
+    assert loaded != Results(results.data, {}) and loaded != synthetic(test=False)
+    assert {path.name for path in (tmp_path / "a" / "run").iterdir()} == {
+        "config.json",
+        "results.nc",
+        "summary.csv",
+    }
+
+
+def test_a_run_folder_is_read_without_this_package(tmp_path):
+    results = synthetic(diverged=[(1e-1, 0, 7)])
+    results.save(tmp_path)
+    with xr.open_dataset(tmp_path / "results.nc") as data:
+        xr.testing.assert_equal(data, results.data)
+        assert data["diverged"].dtype == bool
+        assert (
+            data["val_loss"].attrs["units"] == "nat" and "validation" in data["val_loss"].attrs["long_name"]
+        )
+        assert all({"units", "long_name"} <= set(variable.attrs) for variable in data.variables.values())
+        assert data["val_loss"].sel(l2=1e-3).shape == (3, 20)
+    assert json.loads((tmp_path / "config.json").read_text())["model"] == "CNN"
+
+    summary = pd.read_csv(tmp_path / "summary.csv").set_index(["l2", "seed"])
+    assert len(summary) == 24
+    for l2, seed in [(0.0, 0), (1e-2, 2), (1e-1, 0)]:
+        trial, row = results.data.sel(l2=l2, seed=seed), summary.loc[(l2, seed)]
+        for name in METRICS:
+            np.testing.assert_allclose(row[name], trial[name].values[-1], rtol=1e-6, err_msg=name)
+        assert row["best_val_loss"] == pytest.approx(np.nanmin(trial["val_loss"].values))
+        assert row["best_epoch"] == np.nanargmin(trial["val_loss"].values) + 1
+        assert row["diverged"] == (l2 == 1e-1)
+        np.testing.assert_allclose(row["test_loss"], trial["test_loss"].item(), rtol=1e-6)
+
+
+def _cut(run_dir, name, keep):
+    path = run_dir / name
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run_dir: (run_dir / "results.nc").unlink(),
+        lambda run_dir: (run_dir / "config.json").unlink(),
+        lambda run_dir: (run_dir / "config.json").write_text("{"),
+        lambda run_dir: (run_dir / "config.json").write_bytes(b"\xff\xfe{"),
+        lambda run_dir: (run_dir / "results.nc").write_bytes(b"not NetCDF"),
+        lambda run_dir: _cut(run_dir, "results.nc", 0),
+        lambda run_dir: _cut(run_dir, "results.nc", 0.01),
+        lambda run_dir: _cut(run_dir, "results.nc", 0.2),
+        lambda run_dir: _cut(run_dir, "results.nc", 0.9),
+        lambda run_dir: xr.Dataset({"a": 1}).to_netcdf(run_dir / "results.nc", engine="scipy"),
+    ],
+)
+def test_a_missing_or_damaged_run_folder_is_one_line(tmp_path, damage):
+    synthetic().save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(InvalidInput) as raised:
+        load_results(tmp_path)
+    assert (raised.value.option, raised.value.given) == ("run_dir", tmp_path)
+    assert "config.json and results.nc" in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "os.replace"])
+def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch, step):
+    path = tmp_path / "file"
+    write_whole(path, b"before")
+
+    def full_disk(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(step, full_disk)
+    with pytest.raises(OSError, match="no space"):
+        write_whole(path, b"after")
+    assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_results_are_checked_where_they_are_made():
+    results = synthetic()
+    with pytest.raises(ValueError, match="val_loss"):
+        Results(results.data.drop_vars("val_loss"), {})
+    with pytest.raises(ValueError, match="epoch"):
+        Results(results.data.isel(epoch=slice(0)), {})
+    with pytest.raises(TypeError):
+        Results(results.data, {"model": object()})
+
+
+def test_making_results_leaves_the_given_arrays_alone():
+    data = synthetic().data.drop_attrs()
+    Results(data, {})
+    assert not data["val_loss"].attrs
+
+
+def interval(differences):
+    """Mean and 95% Student-t interval by scipy's own paired test."""
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    return f"({np.mean(differences):+.2g}, 95% interval {low:+.2g} to {high:+.2g})"
+
+
+def test_answer_gives_paired_differences_with_their_interval():
+    results = synthetic(seeds=5)
+    last = results.data.isel(epoch=-1).astype(np.float64)
+    last["gap"] = last["val_loss"] - last["train_loss"]
+    change = last.sel(l2=results.best()) - last.sel(l2=0.0)
+    text = answer(results)
+    assert f"Lowest mean validation loss: l2 = {results.best():.3g}." in text
+    assert f"One-standard-error rule: l2 = {results.best(rule='1se'):.3g}." in text
+    assert f"Against l2 = 0, l2 = {results.best():.3g} ended with a lower validation loss" in text
+    assert f"a lower validation loss {interval(change['val_loss'])}" in text
+    assert f"a lower gap between validation and training loss {interval(change['gap'])}" in text
+    assert "over 5 paired seeds" in text
+
+
+def test_answer_claims_nothing_the_interval_does_not_support():
+    results = with_last("val_loss", [[0.30, 0.50, 0.40], [0.45, 0.30, 0.35], [0.6, 0.7, 0.8]])
+    text = answer(results)
+    assert f"no clear difference in validation loss {interval([0.15, -0.20, -0.05])}" in text
+    assert "lower validation loss (" not in text
+
+
+def test_answer_pairs_only_seeds_that_finished_at_both():
+    results = synthetic(seeds=5, diverged=[(0.0, 2, 3)])
+    kept = results.data.isel(epoch=-1, seed=[0, 1, 3, 4]).astype(np.float64)["val_loss"]
+    text = answer(results)
+    assert interval((kept.sel(l2=results.best()) - kept.sel(l2=0.0)).values) in text
+    assert "over 4 paired seeds" in text
+    results.data["val_loss"].loc[{"l2": 0.0, "seed": 2, "epoch": 20}] = (
+        0.3  # finite again, but not to be trusted
+    )
+    assert answer(results) == text
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_answer_has_no_interval_for_fewer_than_three_seeds(seeds):
+    text = answer(synthetic(seeds=seeds))
+    assert "interval takes 3 paired seeds, here " + str(seeds) in text
+    assert "95%" not in text and not re.search("lower (validation|gap)", text)
+    assert ("one seed has no standard error" in text) == (seeds == 1)
+
+
+def test_answer_compares_with_the_weakest_where_zero_was_not_tried():
+    assert "Against l2 = 0.0001 (the weakest tried; 0 was not), l2 = " in answer(synthetic(STRENGTHS[1:]))
+
+
+def test_answer_tells_that_the_best_is_at_the_edge():
+    low, mid, high = [0.3, 0.31, 0.32], [0.4, 0.41, 0.42], [0.5, 0.51, 0.52]
+    assert "strongest tried: try stronger" in answer(with_last("val_loss", [high, mid, low]))
+    assert "than no L2 at all" in answer(with_last("val_loss", [low, mid, high]))
+    assert "weakest tried: try weaker" in answer(
+        with_last("val_loss", [low, mid, high], l2=(0.001, 0.01, 0.1))
+    )
+    assert " tried" not in answer(with_last("val_loss", [mid, low, high]))
+    assert "Only one strength" in answer(synthetic((0.01,)))
+
+
+def test_answer_tells_that_loss_and_accuracy_disagree():
+    losses = synthetic((0.0, 0.01, 0.1))
+    assert losses.best() == 0.01
+    agree = with_last("val_accuracy", [[0.90, 0.91, 0.92], [0.94, 0.95, 0.96], [0.89, 0.90, 0.91]])
+    assert "disagree" not in answer(agree)
+    clear = answer(with_last("val_accuracy", [[0.95, 0.96, 0.97], [0.930, 0.941, 0.949], [0.89, 0.90, 0.91]]))
+    assert "a lower validation accuracy (-2 points" in clear
+    assert "disagree: mean validation accuracy is highest at l2 = 0" in clear
+    assert "which against l2 = 0.01 ended with a higher validation accuracy (+2 points" in clear
+    unclear = answer(with_last("val_accuracy", [[0.95, 0.92, 0.97], [0.93, 0.95, 0.94], [0.89, 0.90, 0.91]]))
+    assert "disagree" in unclear and "ended with no clear difference in validation accuracy" in unclear
+
+
+def test_answer_survives_a_sweep_that_diverged():
+    everything = [(l2, seed, 1) for l2 in (0.0, 0.1) for seed in range(3)]
+    assert "none can be called best" in answer(synthetic((0.0, 0.1), diverged=everything))
+    without_zero = [(0.0, seed, 4) for seed in range(3)]
+    assert "no seed that finished at both" in answer(synthetic(diverged=without_zero))
+
+
+def test_equal_trials_differ_by_nothing():
+    text = answer(with_last("val_accuracy", [[0.9] * 3, [0.9] * 3, [0.8] * 3]))
+    assert "no clear difference in validation accuracy (+0 points, 95% interval +0 to +0)" in text
