@@ -6,11 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from l2jax.config import InvalidInput as InvalidInput, SweepConfig as SweepConfig
-    from l2jax.data import Dataset as Dataset, load_dataset as load_dataset
-    from l2jax.engine import Sweep as Sweep, sweep as sweep
+    from l2jax.config import InvalidInput as InvalidInput
+    from l2jax.config import SweepConfig as SweepConfig
+    from l2jax.data import Dataset as Dataset
+    from l2jax.data import load_dataset as load_dataset
+    from l2jax.engine import Sweep as Sweep
+    from l2jax.engine import sweep as sweep
     from l2jax.model import CNN as CNN
-    from l2jax.results import Results as Results, load_results as load_results
+    from l2jax.results import Results as Results
+    from l2jax.results import load_results as load_results
 
 # Imported when first used: JAX takes seconds, which `--help` and the reading of results need not wait for.
 _HOMES = {

@@ -9,26 +9,22 @@ import difflib
 import functools
 import io
 import json
-import math
 import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn
-from rich.table import Table
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from l2jax.config import DEFAULT_STRENGTHS, InvalidInput, SweepConfig
-from l2jax.results import Results, answer, write_whole
+from l2jax.results import write_whole
+from l2jax.terminal import print_results, shown
 
 if TYPE_CHECKING:
     from l2jax.engine import Epoch
@@ -121,7 +117,10 @@ def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         return read_words
 
     def show(default: object) -> list[str]:
-        return DEFAULT_STRENGTHS.split() if isinstance(default, tuple) else [str(default or "runs/DATE_TIME")]
+        if isinstance(default, tuple):
+            return DEFAULT_STRENGTHS.split()
+        none = "all" if info.type == int | None else "runs/DATE_TIME"
+        return [none if default is None else str(default)]
 
     types: dict[Any, tuple[str, Callable[[list[str]], object]]] = {
         tuple[float, ...]: ("STRENGTH ...", tuple),
@@ -151,9 +150,9 @@ def run(options: Options) -> int:
     run_dir = _make_run_dir(options.run_dir)
     try:
         with _first_ctrl_c() as pressed:
-            for epoch in _shown(sweep.epochs(), config, progress):
+            for epoch in shown(sweep, progress):
                 with (run_dir / "metrics.jsonl").open("a") as lines:
-                    lines.write(_json_line(epoch, config))
+                    lines.write(_json_line(epoch))
                 if pressed.is_set():
                     break
             with progress.status("testing, saving, drawing"):
@@ -166,10 +165,10 @@ def run(options: Options) -> int:
     finally:
         with contextlib.suppress(OSError):  # a folder with something in it stays
             run_dir.rmdir()
-    _print(results, run_dir, Console(quiet=options.quiet, highlight=False))
-    done = results.data.sizes["epoch"]
-    if done < config.epochs:
-        print(f"interrupted: saved the {done} of {config.epochs} epochs that are complete", file=sys.stderr)
+    print_results(results, run_dir, Console(quiet=options.quiet, highlight=False))
+    done, total = len(sweep.history), sweep.plan.num_chunks * config.epochs
+    if done < total:
+        print(f"interrupted: saved the {done} of {total} epochs that are complete", file=sys.stderr)
         return 130
     return 0
 
@@ -206,67 +205,9 @@ def _first_ctrl_c() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, usual)
 
 
-def _shown(epochs: Iterable[Epoch], config: SweepConfig, console: Console) -> Iterator[Epoch]:
-    """Passes the epochs on and shows how far they are: a bar on a terminal, some 20 plain lines elsewhere."""
-    interactive = console.is_interactive
-    line_every = math.ceil(config.epochs / 20)
-    trials = f"{config.num_trials} trials"
-    start, left = math.nan, ""
-    columns = (SpinnerColumn(), "{task.description}", BarColumn(bar_width=None), "{task.fields[speed]}")
-    with Progress(*columns, console=console, transient=True, expand=True, disable=not interactive) as bar:
-        task = bar.add_task(f"epoch 0/{config.epochs}", total=config.epochs, speed=f"{trials}, compiling")
-        for epoch in epochs:
-            # The first epoch includes compilation: it does not count in the time left.
-            if epoch.epoch == 1:
-                start = time.monotonic()
-            else:
-                seconds = (time.monotonic() - start) / (epoch.epoch - 1) * (config.epochs - epoch.epoch)
-                left = f", {datetime.timedelta(seconds=round(seconds))} left"
-            count = f"epoch {epoch.epoch}/{config.epochs}"
-            speed = f"{trials}, {epoch.examples_per_second:,.0f} trial-examples/s{left}"
-            bar.update(task, completed=epoch.epoch, description=count, speed=speed)
-            if not interactive and (epoch.epoch % line_every == 0 or epoch.epoch in (1, config.epochs)):
-                console.print(f"{count}: {speed}")
-            yield epoch
-
-
-def _json_line(epoch: Epoch, config: SweepConfig) -> str:
-    """One epoch: each metric is a list over strengths of lists over seeds, null where it is not finite."""
-    line: dict[str, Any] = {"epoch": epoch.epoch, "seconds": epoch.seconds}
+def _json_line(epoch: Epoch) -> str:
+    """One epoch of the trials from "first_trial" on: each metric a list over trials, null where it is not finite."""
+    line: dict[str, Any] = {"epoch": epoch.epoch, "first_trial": epoch.trials.start, "seconds": epoch.seconds}
     for name, values in epoch.metrics.items():
-        finite = np.where(np.isfinite(values), values, None)  # JSON has no NaN
-        line[name] = finite.reshape(len(config.l2), config.seeds).tolist()
+        line[name] = np.where(np.isfinite(values), values, None).tolist()  # JSON has no NaN
     return json.dumps(line) + "\n"
-
-
-def _print(results: Results, run_dir: Path, console: Console) -> None:
-    """Prints a table with a row a strength, the answer, and where the rest is."""
-    chosen: dict[float, str] = {}
-    with contextlib.suppress(ValueError):  # where every strength has a diverged trial, none is the best
-        chosen[results.best(rule="1se")] = "one s.e."
-        lowest = results.best(rule="min")
-        chosen[lowest] = "both" if lowest in chosen else "minimum"
-
-    def cell(value: float, spec: str, before: str = "") -> str:
-        return f"{before}{value:{spec}}" if math.isfinite(value) else ""
-
-    title = f"epoch {results.data.sizes['epoch']}: mean over seeds ± standard error"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("l2", "validation loss", "training loss", "gap", "validation accuracy", "test accuracy"):
-        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-    table.add_column("best by", no_wrap=True)
-    for l2, row in results.table().iterrows():
-        table.add_row(
-            f"{l2:.3g}",
-            cell(row.val_loss, ".4f") + cell(row.val_loss_se, ".4f", before=" ± "),
-            cell(row.train_loss, ".4f"),
-            cell(row.gap, ".4f"),
-            cell(row.val_accuracy, ".1%"),
-            cell(row.test_accuracy, ".1%"),
-            f"{row.num_diverged:.0f} diverged" if row.num_diverged else chosen.get(l2, ""),
-            style="bold" if l2 in chosen else "",
-        )
-    console.print(table)
-    console.print(answer(results), markup=False)
-    console.print(f"\nPictures, tables and settings: {run_dir}", markup=False, soft_wrap=True)
-    console.print(f"To read them back: l2jax.load_results({str(run_dir)!r})", markup=False, soft_wrap=True)

@@ -80,18 +80,22 @@ class SweepConfig:
     """L2 strengths: numbers, log:LOW:HIGH:COUNT grids."""
     seeds: int = 3
     """Trials at each strength."""
-    epochs: int = 20
+    epochs: int = 30
     """Passes over the training examples."""
     batch_size: int = 32
     """Examples a step."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
-    train_size: int | None = 500
+    train_size: int | None = 400
     """Training examples of a trial."""
     val_size: int = 500
     """Examples held out of training."""
     dataset: str = "mnist_small"
     """Data set."""
+    devices: int | None = None
+    """Devices to use; of a CPU, cores."""
+    trials_at_once: int | None = None
+    """Trials to hold in memory; all that fit."""
 
     def __post_init__(self) -> None:
         checked = {
@@ -102,6 +106,8 @@ class SweepConfig:
             "learning_rate": _learning_rate(self.learning_rate),
             "train_size": None if self.train_size is None else _count("train_size", self.train_size),
             "val_size": _count("val_size", self.val_size),
+            "devices": None if self.devices is None else _count("devices", self.devices),
+            "trials_at_once": None if self.trials_at_once is None else _count("trials_at_once", self.trials_at_once),
         }
         for option, value in checked.items():
             object.__setattr__(self, option, value)  # the class is frozen: plain assignment would raise

@@ -1,18 +1,22 @@
-"""Data sets: `uint8` images and labels in memory, and their split into training and validation part."""
+"""Data sets: `uint8` images and labels in memory, from a name, a path or arrays."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
+import os
+import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from l2jax.config import InvalidInput
+from l2jax.files import UnusableFile, read_npz
+from l2jax.records import data_root, decode, find_prepared, read_prepared
+from l2jax.splits import split as split  # where the engine looks for it
 
 EMBEDDED = {"mnist_small": Path(__file__).parent / "embedded" / "mnist_small" / "1.0.0"}
+MAX_CLASSES = np.iinfo(np.int32).max  # where labels alone tell the number
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # eq: arrays do not compare to one truth value
@@ -34,19 +38,47 @@ class Dataset:
     """(M,), int32"""
 
 
-def load_dataset(name: str = "mnist_small") -> Dataset:
+def load_dataset(
+    name: str | os.PathLike[str] = "mnist_small", data_dir: str | os.PathLike[str] | None = None
+) -> Dataset:
     """Loads a data set by name.
 
     Args:
-      name: "mnist_small", which ships with the package: 5,000 training and 2,000 test images of MNIST,
-        28x28x1, equally many of each digit.
+      name: one of
+        "mnist_small", which ships with the package: 5,000 training and 2,000 test images of MNIST, 28x28x1,
+        equally many of each digit;
+        an image classification data set of tensorflow-datasets, all images of one size, with config and version
+        where wanted: "mnist", "emnist/letters", "mnist:3.0.1". The splits "train" and, if there is one, "test" are
+        used. What is not prepared in `data_dir` is prepared first (see `l2jax.prepare`);
+        a path to .npz files: it begins with "/", "./", "../" or "~", or ends in ".npz". One file holds `images`,
+        `labels` and, if there is a test part, `test_images` and `test_labels` (or, as in Keras' mnist.npz,
+        `x_train`, `y_train`, `x_test`, `y_test`); a folder holds one such file, or train.npz and test.npz, each
+        with `images` and `labels`.
+      data_dir: the folder that holds the data sets of tensorflow-datasets; by default the one of tfds,
+        $TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Raises:
-      InvalidInput: for an unknown name.
+      InvalidInput: for an unknown name; a data set that is no images of one size and a class label each, cannot be
+        prepared, or would need TensorFlow for it; a file or folder that is missing, damaged or cannot be written.
     """
-    if name not in EMBEDDED:
-        raise InvalidInput("dataset", name, " or ".join(EMBEDDED))
-    return _read_tfds(name, EMBEDDED[name])
+    if not isinstance(name, str) or re.match(r"\.{0,2}/|~|.*\.npz$", name):
+        return _load_npz(Path(name))
+    if name in EMBEDDED:
+        return as_dataset(Dataset(name, **decode(EMBEDDED[name])))
+    folder = find_prepared(name, data_root(data_dir))
+    if folder is None:
+        from l2jax.prepare import prepare  # imports tfds
+
+        folder = prepare(name, data_dir)
+    return as_dataset(Dataset(name, **read_prepared(folder)))
+
+
+def _load_npz(path: Path) -> Dataset:
+    arrays = read_npz(path.expanduser())
+    try:
+        return _with_num_classes(Dataset(str(path), **arrays, num_classes=MAX_CLASSES))
+    except InvalidInput as error:
+        raise UnusableFile("dataset", path, str(error).removeprefix("dataset: ")) from None
 
 
 def as_dataset(dataset: str | Dataset | tuple[ArrayLike, ArrayLike]) -> Dataset:
@@ -65,8 +97,8 @@ def as_dataset(dataset: str | Dataset | tuple[ArrayLike, ArrayLike]) -> Dataset:
     if isinstance(dataset, str):
         return load_dataset(dataset)
     if isinstance(dataset, tuple) and len(dataset) == 2:
-        images, labels = _checked("", *dataset)
-        return Dataset("arrays", images, labels, num_classes=int(labels.max()) + 1)
+        images, labels = _array("images", dataset[0]), _array("labels", dataset[1])
+        return _with_num_classes(Dataset("arrays", images, labels, MAX_CLASSES))
     if not isinstance(dataset, Dataset):
         accepted = "a name, a Dataset, or a tuple (images, labels)"
         raise InvalidInput("dataset", type(dataset).__name__, accepted)
@@ -84,59 +116,14 @@ def as_dataset(dataset: str | Dataset | tuple[ArrayLike, ArrayLike]) -> Dataset:
     return Dataset(dataset.name, images, labels, num_classes, test_images, test_labels)
 
 
-def split(
-    labels: np.ndarray, seed: int, train_size: int | None, val_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a training and a validation part, both stratified by class.
-
-    The validation part holds every class in proportion to `labels`, and the training part in proportion to
-    what the validation part leaves, each count rounded up or down so that the sizes are exact. One seed gives
-    one split, and its validation part does not depend on `train_size`.
-
-    Args:
-      labels: (N,) integers.
-      seed: of the draw, >= 0.
-      train_size: examples in the training part; None: all that the validation part leaves.
-      val_size: examples in the validation part.
-
-    Returns:
-      Training indices (train_size,) and validation indices (val_size,) into `labels`: int32, ascending,
-      disjoint.
-
-    Raises:
-      InvalidInput: for a part without examples, or parts larger than the data.
-    """
-    num_examples = len(labels)
-    if not 1 <= val_size < num_examples:
-        raise InvalidInput("val_size", val_size, f"1 or more, and fewer than all {num_examples} examples")
-    most = num_examples - val_size
-    if train_size is not None and not 1 <= train_size <= most:
-        accepted = f"1 to {most}, as val_size {val_size} is held out of {num_examples} examples"
-        raise InvalidInput("train_size", train_size, accepted)
-    rng = np.random.default_rng(seed)
-    everything = np.arange(num_examples, dtype=np.int32)
-    val = _draw(rng, everything, labels, val_size)
-    rest = np.setdiff1d(everything, val)
-    return (rest if train_size is None else _draw(rng, rest, labels, train_size)), val
+def _with_num_classes(dataset: Dataset) -> Dataset:
+    """Checks a data set and counts its classes: up to the highest label."""
+    checked = as_dataset(dataset)
+    labels = [part for part in (checked.labels, checked.test_labels) if part is not None]
+    return dataclasses.replace(checked, num_classes=int(np.concatenate(labels).max()) + 1)
 
 
-def _draw(rng: np.random.Generator, indices: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray:
-    """Draws `size` of `indices`, every class in proportion: largest remainders, ties broken at random."""
-    labels = labels[indices]
-    classes, counts = np.unique(labels, return_counts=True)
-    quotas, remainders = np.divmod(size * counts, len(indices))
-    by_remainder = np.lexsort((rng.permutation(len(classes)), -remainders))
-    quotas[by_remainder[: size - quotas.sum()]] += 1
-    drawn = [
-        rng.choice(indices[labels == label], quota, replace=False)
-        for label, quota in zip(classes, quotas, strict=True)
-    ]
-    return np.sort(np.concatenate(drawn))
-
-
-def _checked(
-    part: str, images: ArrayLike, labels: ArrayLike, num_classes: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def _checked(part: str, images: ArrayLike, labels: ArrayLike, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Checks a part, "" or "test ", and returns its images (N, H, W, C), uint8, and labels (N,), int32."""
     images, labels = _array(f"{part}images", images), _array(f"{part}labels", labels)
     if images.dtype != np.uint8:
@@ -152,10 +139,9 @@ def _checked(
     if labels.shape != images.shape[:1]:
         shapes = f"{len(images)} {part}images, {part}labels of shape {labels.shape}"
         raise InvalidInput("dataset", shapes, f"one label an image, that is shape ({len(images)},)")
-    limit = np.iinfo(np.int32).max if num_classes is None else num_classes
-    wrong = labels[(labels < 0) | (labels >= limit)]
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
     if wrong.size:
-        raise InvalidInput("dataset", f"{part}label {wrong[0]}", f"labels 0 to {limit - 1}")
+        raise InvalidInput("dataset", f"{part}label {wrong[0]}", f"labels 0 to {num_classes - 1}")
     return images.reshape(*images.shape[:3], -1), labels.astype(np.int32)
 
 
@@ -164,27 +150,3 @@ def _array(what: str, values: ArrayLike) -> np.ndarray:
         return np.asarray(values)
     except (TypeError, ValueError):  # such as nested lists of different lengths
         raise InvalidInput("dataset", f"{what} that make no array", "arrays (images, labels)") from None
-
-
-def _read_tfds(name: str, folder: Path) -> Dataset:
-    """Reads a prepared tensorflow-datasets folder (array_record format), without TensorFlow."""
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder_from_directory(folder)
-    # PIL decodes below: through tfds it takes twice as long, and tfds logs a plea for OpenCV.
-    sources = builder.as_data_source(decoders={"image": tfds.decode.SkipDecoding()})
-    shape, num_classes = builder.info.features["image"].shape, builder.info.features["label"].num_classes
-    images, labels = _decoded(sources["train"], shape)
-    test_images, test_labels = _decoded(sources["test"], shape)
-    return Dataset(name, images, labels, num_classes, test_images, test_labels)
-
-
-def _decoded(source: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    from PIL import Image
-
-    examples = source.__getitems__(range(len(source)))
-    files = (io.BytesIO(example["image"]) for example in examples)
-    # The two formats tfds writes; trying all that PIL knows takes a quarter longer.
-    images = np.stack([np.asarray(Image.open(file, formats=["PNG", "JPEG"])) for file in files])
-    labels = np.array([example["label"] for example in examples], np.int32)
-    return images.reshape(len(examples), *shape), labels

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import importlib.metadata
 import itertools
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +24,9 @@ from numpy.typing import ArrayLike
 from l2jax import train
 from l2jax.config import InvalidInput, SweepConfig
 from l2jax.data import Dataset, as_dataset, split
+from l2jax.devices import Plan, plan_chunks, use_every_core
 from l2jax.model import CNN
-from l2jax.results import Results
+from l2jax.results import Results, collect
 from l2jax.train import Data, Part, TrainState, Trial
 
 Model = Callable[[nnx.Rngs], nnx.Module]
@@ -34,20 +34,30 @@ Model = Callable[[nnx.Rngs], nnx.Module]
 EVALUATION_BATCH = 64
 PER_TRIAL, SHARED = PartitionSpec("trial"), PartitionSpec()
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": "512"}
-"""XLA:CPU vectorises for 256 bits by default; where the core has 512, training is about a tenth faster with them."""
+"""XLA:CPU vectorises for 256 bits by default; on a core with 512, training is about a tenth faster with these."""
 
 
 class Epoch(NamedTuple):
-    """An epoch that every trial has finished."""
+    """An epoch that a chunk of trials has finished."""
 
     epoch: int
     """Counted from 1."""
+    trials: range
+    """Which trials: strength by strength, and within it seed by seed. All of them, if they fit the memory at once."""
     metrics: dict[str, np.ndarray]
-    """Each (T,), strength by strength and within it seed by seed; NaN where the trial has diverged."""
+    """Each (len(trials),); NaN where the trial has diverged."""
     seconds: float
     """Of training; evaluation is apart."""
     examples_per_second: float
     """Trial-examples: examples trained, times trials."""
+
+
+class Programs(NamedTuple):
+    """The compiled programs for one number of trials."""
+
+    init: Any
+    epoch: Any
+    evaluate: Any
 
 
 def sweep(
@@ -69,8 +79,8 @@ def sweep(
         logits (B, classes), and whose only state is its parameters. Other state, such as batch statistics or
         dropout keys, is refused. None takes `CNN`. Convolutions and pooling are fast if they are of `l2jax.ops`.
       optimizer: makes the optimizer from a learning rate.
-      **options: `epochs`, `batch_size`, `learning_rate`, `train_size`, `val_size`, as in `SweepConfig`; but a
-        data set that is not named is by default trained on whole, the validation part apart.
+      **options: the other fields of `SweepConfig`, such as `epochs`, `batch_size`, `learning_rate`, `train_size`
+        and `val_size`; but a data set that is not named is by default trained on whole, the validation part apart.
 
     Raises:
       InvalidInput: for what cannot be used; says what was given and what is accepted.
@@ -85,7 +95,7 @@ def sweep(
 
 
 class Sweep:
-    """A sweep under way: the state of all its trials, and what came out so far.
+    """A sweep under way: the state of the trials in training, and what came out so far.
 
     Every CPU core becomes a JAX device, unless JAX has been started before or told otherwise.
 
@@ -100,82 +110,81 @@ class Sweep:
         model: Model | None = None,
         optimizer: train.Optimizer = optax.adam,
     ):
-        _use_every_core()
+        use_every_core(config.devices)
         self.config, self.dataset = config, as_dataset(dataset)
-        self.axes = {"l2": config.l2, "seed": tuple(range(config.seeds))}
-        self.history: list[Epoch] = []
-        self.state: TrainState | None = None
-
+        self.model, self.optimizer = model or functools.partial(_cnn, self.dataset), optimizer
+        self.apply = _checked_apply(self.model, self.dataset)
         parts = _parts(config, self.dataset)
         self.num_examples = int((parts[Part.TRAIN, 0] >= 0).sum())
         if config.batch_size > self.num_examples:
             accepted = f"at most the {self.num_examples} examples of the training part"
             raise InvalidInput("batch_size", config.batch_size, accepted)
-        self.model = model or functools.partial(_cnn, self.dataset)
-        apply = _checked_apply(self.model, self.dataset)
 
-        trials = list(itertools.product(*self.axes.values()))
-        self.num_trials = len(trials)
-        self.devices = jax.local_devices()[: self.num_trials]
+        self.axes = {"l2": config.l2, "seed": tuple(range(config.seeds))}
+        self.trials = _trials(self.axes, config)
+        self.num_trials = len(self.trials.l2)
+        self.history: list[Epoch] = []
+        self._tested: dict[range, train.Evaluation] = {}
+        self.seconds = {"compiling": 0.0, "training": 0.0, "evaluating": 0.0}
+
+        self.devices = jax.local_devices()[: min(config.devices or self.num_trials, self.num_trials)]
         self._mesh = jax.make_mesh((len(self.devices),), ("trial",), devices=self.devices)
-        # Devices take equal numbers of trials: the last trial is repeated to make them even, and never shows.
-        trials += trials[-1:] * (-len(trials) % len(self.devices))
-        l2, seed = (np.array(values) for values in zip(*trials, strict=True))
-        rate = np.full(len(trials), config.learning_rate)
-        self._trials = self._put(Trial(np.float32(l2), np.float32(rate), np.uint32(seed), np.int32(seed)), PER_TRIAL)
         self._data = self._put(_shared_data(self.dataset, parts), SHARED)
+        self._planned: tuple[Plan, Programs] | None = None
+        self._state: TrainState | None = None
 
-        steps = -(-self.num_examples // config.batch_size), config.batch_size
-        init = functools.partial(train.init, model=self.model, optimizer=optimizer)
-        epoch = functools.partial(train.epoch, apply=apply, optimizer=optimizer, steps=steps)
-        evaluate = functools.partial(train.evaluate, apply=apply, batch_size=EVALUATION_BATCH)
-        self._init = self._for_all_trials(init, num_shared=0)
-        self._epoch = self._for_all_trials(epoch, num_shared=2, donate=0)
-        self._evaluate = self._for_all_trials(evaluate, num_shared=2)
+    @property
+    def plan(self) -> Plan:
+        """How many trials are held at once. Compiles, the first time."""
+        if self._planned is None:
+            self._make_plan(self.config.trials_at_once)
+        return self._planned[0]
 
     def epochs(self) -> Iterator[Epoch]:
-        """Trains on from where the sweep stands, and yields after each epoch."""
-        if self.state is None:
-            self.state = self._init(self._trials)
-            # Compiled ahead, so that the first epoch is timed like the others.
-            self._epoch = self._epoch.lower(self.state, self._trials, np.int32(1), self._data).compile()
-            self._evaluate = self._evaluate.lower(self.state, self._trials, np.int32(0), self._data).compile()
-        while len(self.history) < self.config.epochs:
-            number = len(self.history) + 1
-            start = time.perf_counter()
-            self.state = jax.block_until_ready(self._epoch(self.state, self._trials, np.int32(number), self._data))
-            seconds = time.perf_counter() - start
-            rate = self.num_trials * self.num_examples / seconds
-            self.history.append(Epoch(number, self._metrics(), seconds, rate))
-            yield self.history[-1]
+        """Trains chunk after chunk of trials, and yields after each epoch of each.
+
+        If a device runs out of memory in spite of the plan, the chunk begins again at half its size.
+        """
+        while (start := self._num_finished()) < self.num_trials:
+            trials = range(start, min(start + self.plan.trials_at_once, self.num_trials))
+            try:
+                yield from self._train(trials)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error) or len(trials) <= len(self.devices):
+                    raise
+                self.history = [epoch for epoch in self.history if epoch.trials != trials]
+                self._state = None
+                self._make_plan(-(-len(trials) // 2))
 
     def results(self) -> Results:
-        """What came out of the epochs that are complete. The test part is evaluated here, once."""
-        import xarray as xr
+        """What came out of the epochs that are complete; the test part is evaluated after the last of them."""
+        tested = dict(self._tested)
+        if self.history and (trials := self.history[-1].trials) not in tested:
+            tested[trials] = self._evaluated(trials, Part.TEST)
+        return collect(self.axes, self.history, tested, self._description())
 
-        history = self.history
-        grid = tuple(len(values) for values in self.axes.values())
-        curves = {
-            name: ((*self.axes, "epoch"), np.stack([e.metrics[name] for e in history], -1).reshape(*grid, -1))
-            for name in history[0].metrics
-        }
-        val_loss = curves["val_loss"][1]
-        diverged = np.isnan(val_loss[..., -1])
-        # NaN, where a trial has diverged, is never the lowest; without one finite epoch there is no best one: 0.
-        lowest = np.where(np.isnan(val_loss), np.inf, val_loss).argmin(-1) + 1
-        test = self._evaluated(Part.TEST)
-        per_trial = {
-            "test_loss": np.where(diverged, np.nan, test.loss.reshape(grid)),
-            "test_accuracy": np.where(diverged, np.nan, test.accuracy.reshape(grid)),
-            "diverged": diverged,
-            "best_epoch": np.where(np.isnan(val_loss).all(-1), 0, lowest),
-        }
-        variables = {**curves, **{name: (tuple(self.axes), values) for name, values in per_trial.items()}}
-        coords = {**{name: list(values) for name, values in self.axes.items()}, "epoch": [e.epoch for e in history]}
-        return Results(xr.Dataset(variables, coords), self._description())
+    def _train(self, trials: range) -> Iterator[Epoch]:
+        done = sum(epoch.trials == trials for epoch in self.history)
+        put = self._put_trials(trials, self.plan.trials_at_once)
+        if done == 0:
+            self._state = self._programs.init(put)
+        for number in range(done + 1, self.config.epochs + 1):
+            start = time.perf_counter()
+            self._state = self._programs.epoch(self._state, put, np.int32(number), self._data)
+            jax.block_until_ready(self._state)
+            seconds = time.perf_counter() - start
+            self.seconds["training"] += seconds
+            rate = len(trials) * self.num_examples / seconds
+            self.history.append(Epoch(number, trials, self._measured(trials), seconds, rate))
+            if number == self.config.epochs:
+                self._tested[trials] = self._evaluated(trials, Part.TEST)
+            yield self.history[-1]
 
-    def _metrics(self) -> dict[str, np.ndarray]:
-        fit, held_out = self._evaluated(Part.TRAIN), self._evaluated(Part.VAL)
+    def _num_finished(self) -> int:
+        return max((epoch.trials.stop for epoch in self.history if epoch.epoch == self.config.epochs), default=0)
+
+    def _measured(self, trials: range) -> dict[str, np.ndarray]:
+        fit, held_out = self._evaluated(trials, Part.TRAIN), self._evaluated(trials, Part.VAL)
         metrics = {
             "train_loss": fit.loss,
             "train_accuracy": fit.accuracy,
@@ -185,31 +194,51 @@ class Sweep:
             "l2_norm": fit.l2_norm,
         }
         diverged = ~np.isfinite([fit.loss, fit.penalty, held_out.loss]).all(0)
-        if self.history:
+        if self.history and self.history[-1].trials == trials:
             diverged |= np.isnan(self.history[-1].metrics["val_loss"])
         return {name: np.where(diverged, np.nan, values) for name, values in metrics.items()}
 
-    def _evaluated(self, part: int) -> train.Evaluation:
-        evaluation = self._evaluate(self.state, self._trials, np.int32(part), self._data)
-        return jax.tree.map(lambda values: np.asarray(values)[: self.num_trials], evaluation)
+    def _evaluated(self, trials: range, part: int) -> train.Evaluation:
+        start = time.perf_counter()
+        put = self._put_trials(trials, self.plan.trials_at_once)
+        evaluation = self._programs.evaluate(self._state, put, np.int32(part), self._data)
+        evaluation = jax.tree.map(lambda values: np.asarray(values)[: len(trials)], evaluation)
+        self.seconds["evaluating"] += time.perf_counter() - start
+        return evaluation
 
-    def _for_all_trials(self, f: Callable, num_shared: int, donate: int | tuple = ()) -> Any:
-        """`f`, written for one trial, for all of them: its last `num_shared` arguments are the same for each."""
-        # On a CPU a trial's working set fills the cache, so each core takes one trial after the other; accelerators
-        # take all of theirs side by side.
-        side_by_side = None if self.devices[0].platform == "cpu" else len(self._trials.l2) // len(self.devices)
+    @property
+    def _programs(self) -> Programs:
+        return self._planned[1]
 
-        def on_one_device(*args: Any) -> Any:
-            per_trial, shared = args[: len(args) - num_shared], args[len(args) - num_shared :]
-            return lax.map(lambda one: f(*one, *shared), per_trial, batch_size=side_by_side)
+    def _make_plan(self, trials_at_once: int | None) -> None:
+        start = time.perf_counter()
+        self._planned = plan_chunks(self._compiled, self.num_trials, self.devices, trials_at_once)
+        self.seconds["compiling"] += time.perf_counter() - start
 
-        def on_all(*args: Any) -> Any:
-            specs = (PER_TRIAL,) * (len(args) - num_shared) + (SHARED,) * num_shared
-            spread = jax.shard_map(on_one_device, mesh=self._mesh, in_specs=specs, out_specs=PER_TRIAL, check_vma=False)
-            return spread(*args)
+    def _compiled(self, num_trials: int) -> Programs:
+        steps = -(-self.num_examples // self.config.batch_size), self.config.batch_size
+        init = functools.partial(train.init, model=self.model, optimizer=self.optimizer)
+        epoch = functools.partial(train.epoch, apply=self.apply, optimizer=self.optimizer, steps=steps)
+        evaluate = functools.partial(train.evaluate, apply=self.apply, batch_size=EVALUATION_BATCH)
 
-        options = COMPILER_OPTIONS if self.devices[0].platform == "cpu" else None
-        return jax.jit(on_all, donate_argnums=donate, compiler_options=options)
+        trials = self._put_trials(range(num_trials), num_trials)
+        number = jax.ShapeDtypeStruct((), np.int32)
+        for_all = functools.partial(_for_all_trials, mesh=self._mesh)
+        init = for_all(init, num_shared=0)
+        state = jax.eval_shape(init, trials)
+        lowered = (
+            init.lower(trials),
+            for_all(epoch, num_shared=2, donate=0).lower(state, trials, number, self._data),
+            for_all(evaluate, num_shared=2).lower(state, trials, number, self._data),
+        )
+        with ThreadPoolExecutor() as threads:
+            return Programs(*threads.map(lambda program: program.compile(), lowered))
+
+    def _put_trials(self, trials: range, size: int) -> Trial:
+        """These trials on the devices, the last one repeated up to `size`, and to equal numbers on all devices."""
+        size += -size % len(self.devices)
+        which = np.minimum(trials.start + np.arange(size), trials.stop - 1)
+        return self._put(jax.tree.map(lambda values: values[which], self.trials), PER_TRIAL)
 
     def _put(self, tree: Any, spec: PartitionSpec) -> Any:
         return jax.device_put(tree, NamedSharding(self._mesh, spec))
@@ -217,24 +246,44 @@ class Sweep:
     def _description(self) -> dict[str, Any]:
         """What a reader of the results needs to know to run the sweep again."""
         packages = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
+        network = nnx.eval_shape(lambda: self.model(nnx.Rngs(0)))
         return {
             "sweep": dataclasses.asdict(self.config),
             "model": _name(self.model),
-            "num_params": sum(p.size for p in jax.tree.leaves(self.state.params)) // len(self._trials.l2),
+            "num_params": sum(param.size for param in jax.tree.leaves(nnx.state(network, nnx.Param))),
             "num_trials": self.num_trials,
+            "trials_at_once": self.plan.trials_at_once,
             "device": self.devices[0].device_kind,
             "num_devices": len(self.devices),
             "platform": platform.platform(),
             "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
-            "seconds": sum(epoch.seconds for epoch in self.history),
+            "seconds": self.seconds,
         }
 
 
-def _use_every_core() -> None:
-    if jax.config.jax_num_cpu_devices < 1 and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        with contextlib.suppress(RuntimeError):  # JAX has been started: it keeps the devices that it has
-            jax.config.update("jax_num_cpu_devices", cores)
+def _for_all_trials(f: Callable, mesh: jax.sharding.Mesh, num_shared: int, donate: int | tuple = ()) -> Any:
+    """`f`, written for one trial, for all of them: its last `num_shared` arguments are the same for each."""
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+
+    def on_one_device(*args: Any) -> Any:
+        per_trial, shared = args[: len(args) - num_shared], args[len(args) - num_shared :]
+        # The working set of one trial fills a core's cache, so cores take one trial after the other. Accelerators
+        # take all of theirs side by side.
+        side_by_side = None if on_cpu else len(per_trial[0].l2)
+        return lax.map(lambda one: f(*one, *shared), per_trial, batch_size=side_by_side)
+
+    def on_all(*args: Any) -> Any:
+        specs = (PER_TRIAL,) * (len(args) - num_shared) + (SHARED,) * num_shared
+        return jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=PER_TRIAL, check_vma=False)(*args)
+
+    return jax.jit(on_all, donate_argnums=donate, compiler_options=COMPILER_OPTIONS if on_cpu else None)
+
+
+def _trials(axes: dict[str, tuple], config: SweepConfig) -> Trial:
+    """Every combination of the axes' values, the last axis fastest."""
+    grid = dict(zip(axes, zip(*itertools.product(*axes.values()), strict=True), strict=True))
+    l2, seed = np.array(grid["l2"], np.float32), np.array(grid["seed"], np.uint32)
+    return Trial(l2, np.full_like(l2, config.learning_rate), seed, seed.astype(np.int32))
 
 
 def _cnn(dataset: Dataset, rngs: nnx.Rngs) -> CNN:
@@ -250,7 +299,9 @@ def _checked_apply(model: Model, dataset: Dataset) -> train.Apply:
     network = nnx.eval_shape(lambda: model(nnx.Rngs(0)))
     graphdef, params, state = nnx.split(network, nnx.Param, ...)
     if kinds := sorted({type(variable).__name__ for _, variable in nnx.to_flat_state(state)}):
-        raise InvalidInput("model", f"{_name(model)} with {', '.join(kinds)}", "a network whose only state is nnx.Param")
+        raise InvalidInput(
+            "model", f"{_name(model)} with {', '.join(kinds)}", "a network whose only state is nnx.Param"
+        )
 
     def apply(params: train.Params, images: jax.Array) -> jax.Array:
         return nnx.merge(graphdef, params)(images)
@@ -264,15 +315,13 @@ def _checked_apply(model: Model, dataset: Dataset) -> train.Apply:
 
 
 def _parts(config: SweepConfig, dataset: Dataset) -> np.ndarray:
-    """`Data.parts`, a split for each seed."""
+    """`Data.parts`, with a split for each seed."""
     num_test = 0 if dataset.test_labels is None else len(dataset.test_labels)
     test = len(dataset.labels) + np.arange(num_test)
-    splits = [
-        (*split(dataset.labels, seed, config.train_size, config.val_size), test) for seed in range(config.seeds)
-    ]
-    longest = max(len(part) for parts in splits for part in parts)
-    # Room for whole batches of both sizes.
-    room = max(-(-longest // size) * size for size in (config.batch_size, EVALUATION_BATCH))
+    splits = [(*split(dataset.labels, seed, config.train_size, config.val_size), test) for seed in range(config.seeds)]
+    # Room for whole batches: those of training, and those of evaluation.
+    room = max(len(part) for parts in splits for part in parts)
+    room += -room % config.batch_size
     room += -room % EVALUATION_BATCH
     parts = np.full((len(splits[0]), len(splits), room), -1, np.int32)
     for number, examples in enumerate(splits):
@@ -284,5 +333,7 @@ def _parts(config: SweepConfig, dataset: Dataset) -> np.ndarray:
 def _shared_data(dataset: Dataset, parts: np.ndarray) -> Data:
     images, labels = dataset.images, dataset.labels
     if dataset.test_images is not None:
-        images, labels = (np.concatenate(both) for both in ((images, dataset.test_images), (labels, dataset.test_labels)))
+        images, labels = (
+            np.concatenate(both) for both in ((images, dataset.test_images), (labels, dataset.test_labels))
+        )
     return Data(images, labels, parts)

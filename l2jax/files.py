@@ -18,15 +18,15 @@ KERAS_NAMES = {"x_train": "images", "y_train": "labels", "x_test": "test_images"
 
 
 class UnusableFile(InvalidInput):
-    """A file or folder, of those a person gave or of those that belong to them, cannot be used: which and why.
+    """A file, folder or address, given or belonging to what was given, cannot be used: which, and why, in one line.
 
     Args:
       option: that led to it.
-      path: the file or folder, told in full.
+      path: told in full.
       problem: what is wrong with it, and what to do about it.
     """
 
-    def __init__(self, option: str, path: Path, problem: str):
+    def __init__(self, option: str, path: Path | str, problem: str):
         ValueError.__init__(self, f"{option}: {path}: {problem}")
         self.option, self.given, self.accepted = option, path, problem
 
@@ -51,20 +51,20 @@ def read_idx(path: Path, option: str = "from") -> np.ndarray:
     Raises:
       UnusableFile: where there is no such file, or it is none of IDX, or not a whole one.
     """
-    if not path.exists() and path.with_name(f"{path.name}.gz").exists():
-        path = path.with_name(f"{path.name}.gz")
     try:
+        if not path.exists() and path.with_name(f"{path.name}.gz").exists():
+            path = path.with_name(f"{path.name}.gz")
         content = path.read_bytes()
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
     except DAMAGE as error:
         raise UnusableFile(option, path, reason(error)) from None
     num_dimensions = content[3] if len(content) > 3 else 0
+    if content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * num_dimensions:
+        raise UnusableFile(option, path, "not an IDX file of bytes: these begin with 0 0 8 ndim and ndim sizes")
+    shape = tuple(np.frombuffer(content, ">u4", num_dimensions, offset=4).tolist())
     data = content[4 + 4 * num_dimensions :]
-    if content[:3] != b"\0\0\x08" or not num_dimensions:
-        raise UnusableFile(option, path, "not an IDX file of bytes, which begins with 0 0 8")
-    shape = tuple(np.frombuffer(content[: len(content) - len(data)], ">u4")[1:].tolist())
-    if len(shape) != num_dimensions or len(data) != math.prod(shape):
+    if len(data) != math.prod(shape):
         raise UnusableFile(option, path, f"holds {len(data)} bytes of data instead of {math.prod(shape)}")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
@@ -98,7 +98,7 @@ def read_npz(path: Path, option: str = "dataset") -> dict[str, np.ndarray]:
 
 def _members(path: Path, option: str) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as content:
+        with path.open("rb") as content:
             if not zipfile.is_zipfile(content):
                 raise zipfile.BadZipFile("not a .npz file, or not a whole one")
             with np.load(content, allow_pickle=False) as file:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from l2jax.ops import conv_relu_max_pool
+from l2jax.fused import conv_relu_max_pool
 
 
 class CNN(nnx.Module):
@@ -34,4 +34,4 @@ class CNN(nnx.Module):
         x = conv_relu_max_pool(x, self.conv2.kernel[...], self.conv2.bias[...])
         # The dense kernel's rows follow a flattened (H, W, C) activation.
         kernel = self.dense.kernel[...].reshape(rows, cols, 64, -1).transpose(2, 0, 1, 3)
-        return jnp.tensordot(x, kernel, ((0, 1, 2), (0, 1, 2))) + self.dense.bias[...]
+        return jnp.tensordot(x, kernel, ((0, 1, 2), (0, 1, 2))) + self.dense.bias[...][None]

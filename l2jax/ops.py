@@ -1,176 +1,142 @@
-"""Convolution and pooling that stay fast when every trial has its own kernel.
+"""Drop-in convolution and pooling that stay fast when every trial has its own kernel.
 
 XLA turns a convolution that is vmapped over its kernel into a grouped convolution, which it runs as a loop over groups
 on CPU and often slowly on GPU; inside a `scan` it does not optimise convolutions on CPU at all; and the gradient of
-`reduce_window` is a scatter. So nothing here uses them: a convolution is slices and matrix products, max-pooling a
-maximum of slices. All of it can be vmapped, jitted, scanned and differentiated.
+`reduce_window` is a scatter. Here a convolution is slices and one matrix product, max-pooling a maximum of slices:
 
-Two habits of XLA:CPU decide the shape of the code. Elementwise work that ends in a reshape which merges the last axes
-runs one element at a time, with a division for each; so a reshape comes before it, or after a copy. And whatever is
-cheap to compute is computed anew wherever it is read; results of `lax.map`, `jnp.stack` and matrix products are not.
+    nnx.Conv(..., conv_general_dilated=l2jax.ops.conv_general_dilated)
+    l2jax.ops.max_pool(x, (2, 2), strides=(2, 2))
+
+What they do not support is an error, never a slow way round. For the block that `l2jax.CNN` is made of there is a
+faster operation: `l2jax.fused.conv_relu_max_pool`.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
-PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
-"""The positions (row, column) in a 2x2 pooling window."""
-
-NO_PHASE = len(PHASES)
-
-FEW_PRODUCTS = 16
-"""Up to so many products in an output value, multiply-adds beat a matrix product (measured on CPU)."""
-
-CHANNELS_AT_ONCE = 8
-"""Output channels to work on together, so that what lies in between stays in cache (measured on CPU)."""
+Padding = str | Sequence[tuple[int, int]]
 
 
-@jax.custom_vjp
-def conv_relu_max_pool(x: Array, kernel: Array, bias: Array) -> Array:
-    """Convolution, bias, ReLU and 2x2 max-pooling in one, with the batch as the last axis.
-
-    The outputs that the pooling windows look at are computed as four dense arrays, one for each position in a window:
-    four phases, each a convolution of stride 2. Pooling is then an elementwise maximum, and what it would leave out
-    (an odd last row or column) is never computed. ReLU, being monotone, can follow it. All that the gradient needs
-    to know is which phase was passed on: the first that holds the maximum, as in `reduce_window` (in a blank part of
-    an image all four are equal), or none where ReLU is 0.
+def conv_general_dilated(
+    lhs: Array,
+    rhs: Array,
+    window_strides: Sequence[int],
+    padding: Padding,
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: lax.ConvDimensionNumbers | None = None,
+    feature_group_count: int = 1,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: DTypeLike | None = None,
+    out_sharding: object = None,
+) -> Array:
+    """`lax.conv_general_dilated` for images, as `nnx.Conv` calls it: each output is a row of one matrix product.
 
     Args:
-      x: (C, H, W, B).
-      kernel: (KH, KW, C, O), as in Flax. Stride 1, no padding.
-      bias: (O,).
+      lhs: images (B, H, W, C).
+      rhs: kernel (KH, KW, C, O).
+      window_strides: (rows, columns).
+      padding: "SAME", "VALID", or ((top, bottom), (left, right)).
+      dimension_numbers: as `nnx.Conv` gives them: ("NHWC", "HWIO", "NHWC").
 
     Returns:
-      (O, (H - KH + 1) // 2, (W - KW + 1) // 2, B).
+      (B, OH, OW, O).
+
+    Raises:
+      NotImplementedError: for dilation, feature groups, other layouts or ranks, or an output sharding.
     """
-    return _conv_relu_max_pool_fwd(x, kernel, bias)[0]
+    if lhs.ndim != 4 or rhs.ndim != 4:
+        raise NotImplementedError(f"l2jax.ops convolves images (B, H, W, C), not arrays of rank {lhs.ndim}")
+    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers or ("NHWC", "HWIO", "NHWC"))
+    if numbers != lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC")):
+        raise NotImplementedError("l2jax.ops convolves with dimension numbers ('NHWC', 'HWIO', 'NHWC') only")
+    if any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ()))):
+        raise NotImplementedError(f"l2jax.ops convolves without dilation, not with {lhs_dilation} and {rhs_dilation}")
+    if feature_group_count != 1 or rhs.shape[2] != lhs.shape[3]:
+        raise NotImplementedError(f"l2jax.ops convolves all {lhs.shape[3]} channels with all, not in feature groups")
+    if out_sharding is not None:
+        raise NotImplementedError("l2jax.ops has no out_sharding")
+    window = rhs.shape[:2]
+    pads = _pads(lhs, window, window_strides, padding)
+    # Padding a copy is one pass; slices of an expression that pads would each test where they are.
+    taps = _taps(jnp.pad(lhs, pads), window, window_strides)
+    columns = jnp.concatenate(taps, axis=-1)
+    return jnp.tensordot(
+        columns,
+        rhs.reshape(-1, rhs.shape[-1]),
+        axes=1,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
 
 
-def _conv_relu_max_pool_fwd(x, kernel, bias):
-    if kernel[..., 0].size <= FEW_PRODUCTS:
-        out, phase = _few_products(x, kernel, bias)
-    else:
-        matrix = _as_matrix(kernel)
-        phases = [_dot(matrix, columns, 0, 0) for columns in _phase_columns(x, kernel.shape)]
-        shape = (kernel.shape[-1], *_pooled_size(x, kernel.shape), x.shape[-1])
-        out, phase = (a.reshape(shape) for a in _relu_of_max(phases, bias[:, None]))
-    return out, (x, kernel, phase)
+def max_pool(
+    inputs: Array, window_shape: Sequence[int], strides: Sequence[int] | None = None, padding: Padding = "VALID"
+) -> Array:
+    """`nnx.max_pool` for images: the gradient goes to the first maximum of a window, row by row.
+
+    Args:
+      inputs: (B, H, W, C), floating point.
+      window_shape: (rows, columns).
+      strides: (rows, columns); None is (1, 1), as in `nnx.max_pool`.
+      padding: "SAME", "VALID", or ((top, bottom), (left, right)); padding is never the maximum.
+
+    Returns:
+      (B, OH, OW, C).
+
+    Raises:
+      NotImplementedError: for another rank.
+    """
+    strides = tuple(strides or (1, 1))
+    if inputs.ndim != 4 or len(window_shape) != 2 or len(strides) != 2:
+        raise NotImplementedError(f"l2jax.ops pools rows and columns of (B, H, W, C), not of rank {inputs.ndim}")
+    pads = _pads(inputs, window_shape, strides, padding)
+    padded = jnp.pad(inputs, pads, constant_values=-jnp.inf) if any(map(any, pads)) else inputs
+    return _max_pool(padded, tuple(window_shape), strides)
 
 
-def _conv_relu_max_pool_bwd(saved, d_out):
-    x, kernel, phase = saved
-    d_out, phase = (a.reshape(len(a), -1) for a in (d_out, phase))
-    d_phases = [jnp.where(phase == n, d_out, 0) for n in range(len(PHASES))]
-    if kernel[..., 0].size <= FEW_PRODUCTS:
-        d_kernel = _few_products_d_kernel(x, kernel.shape, phase, d_out)
-    else:
-        columns = _phase_columns(x, kernel.shape)
-        d_kernel = _as_kernel(sum(_dot(c, d, 1, 1) for c, d in zip(columns, d_phases, strict=True)), kernel.shape)
-    d_bias = jnp.where(phase < NO_PHASE, d_out, 0).sum(1)
-    d_columns = [_dot(_as_matrix(kernel), d, 1, 0) for d in d_phases]
-    return _add_phase_columns(d_columns, x.shape, kernel.shape), d_kernel, d_bias
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _max_pool(x, window, strides):
+    return functools.reduce(jnp.maximum, _taps(x, window, strides))
 
 
-conv_relu_max_pool.defvjp(_conv_relu_max_pool_fwd, _conv_relu_max_pool_bwd)
+def _max_pool_fwd(x, window, strides):
+    taps = _taps(x, window, strides)
+    top = functools.reduce(jnp.maximum, taps)
+    first = len(taps) - 1
+    for n in reversed(range(first)):
+        first = jnp.where(taps[n] == top, n, first)
+    return top, (jnp.asarray(first, jnp.int32), x)
 
 
-def _relu_of_max(phases, bias):
-    """ReLU of the maximum of the phases plus bias, and the phase that it came from (int8)."""
-    top = jnp.maximum(jnp.maximum(phases[0], phases[1]), jnp.maximum(phases[2], phases[3]))
-    out = jax.nn.relu(top + bias)
-    first = 3
-    for n in (2, 1, 0):
-        first = jnp.where(phases[n] == top, n, first)
-    return out, jnp.where(out > 0, first, NO_PHASE).astype(jnp.int8)
+def _max_pool_bwd(window, strides, saved, d_top):
+    first, x = saved
+    d_taps = [jnp.where(first == n, d_top, 0) for n in range(window[0] * window[1])]
+    copies = jax.linear_transpose(functools.partial(_taps, window=window, strides=strides), x)
+    return copies(d_taps)
 
 
-def _few_products(x, kernel, bias):
-    """The forward pass for few products: multiply-adds, so that the four phases never leave the registers."""
-    kh, kw, channels, _ = kernel.shape
-    size = _pooled_size(x, kernel.shape)
-    seen = list(itertools.product(range(kh + 1), range(kw + 1), range(channels)))
-    windows = {(a, b, c): _every_other(x[c], a, b, size) for a, b, c in seen}
-    taps = list(itertools.product(range(kh), range(kw), range(channels)))
-
-    def one_channel(args):
-        kernel, bias = args  # (KH, KW, C), ()
-        phases = [sum(kernel[i, j, c] * windows[p + i, q + j, c] for i, j, c in taps) for p, q in PHASES]
-        return _relu_of_max(phases, bias)
-
-    return lax.map(one_channel, (jnp.moveaxis(kernel, -1, 0), bias), batch_size=CHANNELS_AT_ONCE)
+_max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
 
 
-def _few_products_d_kernel(x, kernel_shape, phase, d_out):
-    """The kernel's gradient for few products: the phases together, against all that a pooling window sees."""
-    kh, kw, channels, _ = kernel_shape
-    size = _pooled_size(x, kernel_shape)
-    seen = list(itertools.product(range(kh + 1), range(kw + 1), range(channels)))
-    windows = jnp.stack([_every_other(x[c], a, b, size) for a, b, c in seen]).reshape(len(seen), -1)
-    numbers = jnp.arange(len(PHASES), dtype=phase.dtype)
-
-    def one_channel(args):
-        phase, d_out = args  # (positions * B,)
-        d_phases = jnp.where(phase[None] == numbers[:, None], d_out[None], 0)
-        d_windows = _dot(d_phases, windows, 1, 1).reshape(len(PHASES), kh + 1, kw + 1, channels)
-        return sum(d_windows[n, p : p + kh, q : q + kw] for n, (p, q) in enumerate(PHASES))
-
-    return jnp.moveaxis(lax.map(one_channel, (phase, d_out), batch_size=CHANNELS_AT_ONCE), 0, -1)
+def _taps(x, window, strides):
+    """What windows of x (B, H, W, C) hold at each of their positions: arrays (B, OH, OW, C)."""
+    rows, cols = ((size - w) // s + 1 for size, w, s in zip(x.shape[1:3], window, strides, strict=True))
+    return [
+        x[:, i : i + (rows - 1) * strides[0] + 1 : strides[0], j : j + (cols - 1) * strides[1] + 1 : strides[1]]
+        for i, j in itertools.product(range(window[0]), range(window[1]))
+    ]
 
 
-def _phase_columns(x, kernel_shape):
-    """What each phase multiplies with the kernel: four matrices (C * KH * KW, positions * B)."""
-    kh, kw, _, _ = kernel_shape
-    size = _pooled_size(x, kernel_shape)
-    taps = list(itertools.product(range(kh), range(kw)))
-    slices = [jnp.stack([_every_other(x, p + i, q + j, size) for i, j in taps], axis=1) for p, q in PHASES]
-    return [s.reshape(len(x) * len(taps), -1) for s in slices]
-
-
-def _add_phase_columns(d_columns, x_shape, kernel_shape):
-    """The transpose of `_phase_columns`: adds each value up where it was copied from."""
-    channels, height, width, batch = x_shape
-    kh, kw, _, _ = kernel_shape
-    rows, cols = (height - kh + 1) // 2, (width - kw + 1) // 2
-    d_taps = [d.reshape(channels, kh, kw, rows, cols, batch) for d in d_columns]
-    # Tap i of phase p is row p + i of a pooling window's input: in the plane of even or odd rows it needs no stride.
-    parts = {parity: jnp.zeros((channels, rows + kh // 2, cols + kw // 2, batch), d_taps[0].dtype) for parity in PHASES}
-    for a, b in itertools.product(range(kh + 1), range(kw + 1)):
-        copies = [
-            d_taps[n][:, a - p, b - q]
-            for n, (p, q) in enumerate(PHASES)
-            if 0 <= a - p < kh and 0 <= b - q < kw
-        ]
-        u, v = a // 2, b // 2
-        parts[a % 2, b % 2] = parts[a % 2, b % 2].at[:, u : u + rows, v : v + cols].add(sum(copies))
-    planes = jnp.stack([jnp.stack([parts[p, q] for q in (0, 1)], axis=3) for p in (0, 1)], axis=2)
-    d_x = planes.reshape(channels, 2 * (rows + kh // 2), 2 * (cols + kw // 2), batch)[:, :height, :width]
-    return jnp.pad(d_x, [(0, size - seen) for size, seen in zip(x_shape, d_x.shape, strict=True)])
-
-
-def _pooled_size(x, kernel_shape):
-    return (x.shape[1] - kernel_shape[0] + 1) // 2, (x.shape[2] - kernel_shape[1] + 1) // 2
-
-
-def _every_other(x, row, col, size):
-    """Rows and columns of x (..., H, W, B) from (row, col) on, every other one, `size` in all."""
-    return x[..., row : row + 2 * size[0] - 1 : 2, col : col + 2 * size[1] - 1 : 2, :]
-
-
-def _as_matrix(kernel):
-    """(KH, KW, C, O) as (C * KH * KW, O)."""
-    return kernel.transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
-
-
-def _as_kernel(matrix, shape):
-    return matrix.reshape(shape[2], shape[0], shape[1], shape[3]).transpose(1, 2, 0, 3)
-
-
-def _dot(a, b, a_axis, b_axis):
-    """The matrix product that sums over these axes; the transposes are left to the product itself."""
-    return lax.dot_general(a, b, (((a_axis,), (b_axis,)), ((), ())))
+def _pads(x, window, strides, padding):
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
+    return [(0, 0), *padding, (0, 0)]

@@ -219,7 +219,8 @@ def _loss_limits(results: Results, metric: str) -> tuple[float, float]:
     if not every.size:
         return 0.1, 10.0
     high = min(every.max(), 10 * kept.max()) if kept.size else every.max()
-    return every.min() / 1.1, high * 1.1
+    margin = max(1.01, (high / every.min()) ** 0.05)
+    return every.min() / margin, high * margin
 
 
 def _finish(ax: Axes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import json
 import os
@@ -14,33 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from l2jax.config import InvalidInput
 from l2jax.files import DAMAGE, UnusableFile, reason
 
 CACHE = "l2jax.npz"
 CACHE_VERSION = 1  # raise it when what is decoded, or how it is kept, changes
-
-
-@dataclasses.dataclass(frozen=True)
-class Name:
-    """A data set as tensorflow-datasets calls it: NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION."""
-
-    name: str
-    config: str | None
-    version: str | None
-    """Such as 3.0.1, or 3.*.*"""
-
-    @classmethod
-    def parse(cls, text: str) -> Name:
-        """Reads a name.
-
-        Raises:
-          InvalidInput: for what cannot be one.
-        """
-        match = re.fullmatch(r"(\w+)(?:/([\w.-]+))?(?::((?:\d+|\*)\.(?:\d+|\*)\.(?:\d+|\*)))?", text)
-        if not match:
-            raise InvalidInput("dataset", text, "NAME, NAME/CONFIG, NAME:1.2.3 or NAME/CONFIG:1.2.3")
-        return cls(*match.groups())
 
 
 def data_root(data_dir: str | os.PathLike[str] | None) -> Path:
@@ -48,19 +24,25 @@ def data_root(data_dir: str | os.PathLike[str] | None) -> Path:
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def find_prepared(name: Name, root: Path) -> Path | None:
-    """Finds the folder of a prepared data set: of the highest version, and the default config, if none is named.
+def find_prepared(name: str, root: Path) -> Path | None:
+    """Finds the folder of a prepared data set.
 
-    tensorflow-datasets does this too, but takes as long to import as everything else that a start takes.
+    tensorflow-datasets does this too, but takes longer to import than all else takes that a start does with data.
+
+    Args:
+      name: NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION, as in "emnist/letters:3.*.*". Where none is
+        given, the config is the default one, and the version the highest.
+      root: the folder that holds data sets.
     """
-    folder = root / name.name
-    if name.config:
-        folder /= name.config
-    elif (folder / ".config" / "metadata.json").exists():
-        with contextlib.suppress(*DAMAGE):
-            folder /= json.loads((folder / ".config" / "metadata.json").read_text())["default_config_name"]
-    with contextlib.suppress(OSError):  # a folder that cannot be looked into holds nothing for us
-        found = [path.parent for path in folder.glob(f"{name.version or '*.*.*'}/dataset_info.json")]
+    match = re.fullmatch(r"(\w+)(?:/([\w.-]+))?(?::((?:(?:\d+|\*)\.){2}(?:\d+|\*)))?", name)
+    if not match:
+        return None
+    base, config, version = match.groups()
+    folder, default = root / base, root / base / ".config" / "metadata.json"
+    with contextlib.suppress(*DAMAGE):
+        if config or default.exists():
+            folder /= config or json.loads(default.read_text())["default_config_name"]
+        found = [path.parent for path in folder.glob(f"{version or '*.*.*'}/dataset_info.json")]
         versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
         return max(versions, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
     return None
@@ -80,9 +62,8 @@ def read_prepared(folder: Path) -> dict[str, Any]:
       UnusableFile: for damaged files, another format, and what is no images of one size, of one class each.
     """
     files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if CACHE not in path.name]
-    fingerprint = json.dumps(
-        [CACHE_VERSION, *[[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]]
-    )
+    of_files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
+    fingerprint = json.dumps([CACHE_VERSION, of_files])
     kept = _read_cache(folder / CACHE, fingerprint)
     if kept is None:
         kept = decode(folder)
@@ -93,9 +74,10 @@ def read_prepared(folder: Path) -> dict[str, Any]:
 
 def _read_cache(path: Path, fingerprint: str) -> dict[str, Any] | None:
     """What was kept; None where nothing was, or it belongs to other files, or is damaged."""
-    with contextlib.suppress(*DAMAGE), np.load(path, allow_pickle=False) as file:  # zip checks sums as it reads
+    # zipfile checks sums as it reads. The names are kept, too, as a damaged directory may lose a few.
+    with contextlib.suppress(*DAMAGE), path.open("rb") as content, np.load(content, allow_pickle=False) as file:
         if file["fingerprint"].item() == fingerprint:
-            kept = {name: file[name] for name in file if name != "fingerprint"}
+            kept = {name: file[name] for name in file["names"].tolist()}
             return kept | {"num_classes": kept["num_classes"].item()}
     return None
 
@@ -103,11 +85,11 @@ def _read_cache(path: Path, fingerprint: str) -> dict[str, Any] | None:
 def _write_cache(path: Path, fingerprint: str, kept: dict[str, Any]) -> None:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # another process may be writing, too
     try:
-        with open(beside, "wb") as file:
-            np.savez(file, fingerprint=np.array(fingerprint), **kept)
+        with beside.open("wb") as file:
+            np.savez(file, fingerprint=np.array(fingerprint), names=np.array(list(kept)), **kept)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -117,38 +99,41 @@ def decode(folder: Path) -> dict[str, Any]:
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder_from_directory(folder)
-        splits = builder.info.splits
-        image_name, label_name = builder.info.supervised_keys
-        image, label = builder.info.features[image_name], builder.info.features[label_name]
+        builder: Any = tfds.builder_from_directory(folder)
+        features, splits = builder.info.features, builder.info.splits
+        image_name, label_name = builder.info.supervised_keys or ("image", "label")
+        image, label = features[image_name], features[label_name]
+        shape: Any = image.shape
     except Exception as error:  # of many types
         raise UnusableFile("dataset", folder, f"no prepared data set of labelled images ({reason(error)})") from None
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
-        raise UnusableFile("dataset", folder, f"holds {image_name} and {label_name}, not images of one class each")
-    if None in image.shape or image.np_dtype != np.uint8:
-        raise UnusableFile("dataset", folder, f"images of {image.shape}, {image.np_dtype}, not of one size and uint8")
-    if "train" not in splits:
-        raise UnusableFile("dataset", folder, f"no split train, but {', '.join(splits)}")
     file_format = builder.info.file_format.value
-    if file_format != "array_record":
-        problem = f"prepared as {file_format}, not array_record; with another data_dir, it is prepared anew"
+    problem = None
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        problem = f"holds {image_name} and {label_name}, not images of one class each"
+    elif None in shape or image.np_dtype != np.uint8:
+        problem = f"holds images of shape {shape} and type {image.np_dtype}, not of one size and uint8"
+    elif "train" not in splits:
+        problem = f"has no split train, but {', '.join(splits)}"
+    elif file_format != "array_record":
+        problem = f"prepared as {file_format}, not array_record; in another data_dir it is prepared anew"
+    if problem:
         raise UnusableFile("dataset", folder, problem)
 
     decoded: dict[str, Any] = {"num_classes": label.num_classes}
+    # PIL decodes: through tfds it takes twice as long, and tfds logs a plea for OpenCV.
+    decoders = {name: tfds.decode.SkipDecoding() for name in features}
     for split, prefix in ("train", ""), ("test", "test_"):
         if split not in splits:
             continue
         images, labels = [], []
         for shard, path in enumerate(splits[split].filepaths):
-            # PIL decodes: through tfds it takes twice as long, and tfds logs a plea for OpenCV.
-            decoders = {name: tfds.decode.SkipDecoding() for name in builder.info.features}
             source = builder.as_data_source(f"{split}[{shard}shard]", decoders=decoders)
             try:
                 examples = source.__getitems__(range(len(source)))
-                images += [_pixels(example[image_name], image.shape) for example in examples]
-            except (RuntimeError, *DAMAGE) as error:
-                problem = f"damaged ({reason(error)}): delete {folder} and prepare it again"
-                raise UnusableFile("dataset", Path(path), problem) from None
+                images += [_pixels(example[image_name], shape) for example in examples]
+            except (RuntimeError, *DAMAGE) as error:  # RuntimeError: array_record's
+                remedy = f"if that is damage, delete {folder} and prepare it again"
+                raise UnusableFile("dataset", path, f"{reason(error)}; {remedy}") from None
             labels += [example[label_name] for example in examples]
         decoded |= {f"{prefix}images": np.stack(images), f"{prefix}labels": np.array(labels)}
     return decoded
@@ -159,4 +144,5 @@ def _pixels(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
     # The two formats tfds writes; trying all that PIL knows takes a quarter longer.
     image = Image.open(io.BytesIO(content), formats=["PNG", "JPEG"])
-    return np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[shape[-1]])).reshape(shape)
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[shape[-1]]
+    return np.asarray(image if image.mode == mode else image.convert(mode)).reshape(shape)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,9 @@ from l2jax.config import InvalidInput
 if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should not wait for them
     import pandas as pd
     import xarray as xr
+
+    from l2jax.engine import Epoch
+    from l2jax.train import Evaluation
 
 DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fraction
     "l2": ("L2 strength", "1"),
@@ -126,6 +130,38 @@ class Results:
         write_whole(run_dir / "config.json", (json.dumps(self.config, indent=2) + "\n").encode())
         write_whole(run_dir / "results.nc", bytes(self.data.to_netcdf(engine="scipy")))
         write_whole(run_dir / "summary.csv", self.trials().to_csv(index=False).encode())
+
+
+def collect(axes: dict[str, tuple], history: Sequence[Epoch], tested: dict[range, Evaluation], config: dict) -> Results:
+    """Results from the epochs of all chunks of trials, and from the chunks whose test part has been evaluated.
+
+    Trials are in the order of the axes' product, the last axis fastest. What has not been trained is NaN.
+    """
+    import xarray as xr
+
+    if not history:
+        raise ValueError("results without a finished epoch")
+    grid = tuple(len(values) for values in axes.values())
+    num_trials, num_epochs = math.prod(grid), max(epoch.epoch for epoch in history)
+    curves = {name: np.full((num_trials, num_epochs), np.nan) for name in history[0].metrics}
+    per_trial = {name: np.full(num_trials, np.nan) for name in ("test_loss", "test_accuracy")}
+    diverged = np.zeros(num_trials, bool)
+    for epoch in history:
+        for name, values in epoch.metrics.items():
+            curves[name][epoch.trials, epoch.epoch - 1] = values
+        diverged[epoch.trials] = np.isnan(epoch.metrics["val_loss"])
+    for trials, evaluation in tested.items():
+        per_trial["test_loss"][trials], per_trial["test_accuracy"][trials] = evaluation.loss, evaluation.accuracy
+    for values in per_trial.values():
+        values[diverged] = np.nan
+    val_loss = curves["val_loss"]
+    lowest = np.where(np.isnan(val_loss), np.inf, val_loss).argmin(-1) + 1
+    per_trial |= {"diverged": diverged, "best_epoch": np.where(np.isnan(val_loss).all(-1), 0, lowest)}
+
+    variables = {name: ((*axes, "epoch"), values.reshape(*grid, -1)) for name, values in curves.items()}
+    variables |= {name: (tuple(axes), values.reshape(grid)) for name, values in per_trial.items()}
+    coords = {**{name: list(values) for name, values in axes.items()}, "epoch": np.arange(1, num_epochs + 1)}
+    return Results(xr.Dataset(variables, coords), config)
 
 
 def load_results(run_dir: str | os.PathLike[str]) -> Results:

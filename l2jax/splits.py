@@ -7,9 +7,7 @@ import numpy as np
 from l2jax.config import InvalidInput
 
 
-def split(
-    labels: np.ndarray, seed: int, train_size: int | None, val_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def split(labels: np.ndarray, seed: int, train_size: int | None, val_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws a training and a validation part, both stratified by class.
 
     The validation part holds every class in proportion to `labels`, and the training part in proportion to
@@ -70,9 +68,7 @@ def folds(labels: np.ndarray, seed: int, num_folds: int) -> list[tuple[np.ndarra
     return [(np.setdiff1d(everything, val), val) for val in vals]
 
 
-def with_label_noise(
-    labels: np.ndarray, train: np.ndarray, seed: int, fraction: float, num_classes: int
-) -> np.ndarray:
+def with_label_noise(labels: np.ndarray, train: np.ndarray, seed: int, fraction: float, num_classes: int) -> np.ndarray:
     """Replaces a fraction of the training labels by other classes, drawn uniformly; the others stay clean.
 
     The draw is independent of the one that `split` makes from the same seed. With one seed, the labels that a
@@ -112,7 +108,6 @@ def _draw(rng: np.random.Generator, indices: np.ndarray, labels: np.ndarray, siz
     by_remainder = np.lexsort((rng.permutation(len(classes)), -remainders))
     quotas[by_remainder[: size - quotas.sum()]] += 1
     drawn = [
-        rng.choice(indices[labels == label], quota, replace=False)
-        for label, quota in zip(classes, quotas, strict=True)
+        rng.choice(indices[labels == label], quota, replace=False) for label, quota in zip(classes, quotas, strict=True)
     ]
     return np.sort(np.concatenate(drawn))

@@ -87,7 +87,13 @@ def init(trial: Trial, model: Callable[[nnx.Rngs], nnx.Module], optimizer: Optim
 
 
 def epoch(
-    state: TrainState, trial: Trial, epoch: Array, data: Data, apply: Apply, optimizer: Optimizer, steps: tuple[int, int]
+    state: TrainState,
+    trial: Trial,
+    epoch: Array,
+    data: Data,
+    apply: Apply,
+    optimizer: Optimizer,
+    steps: tuple[int, int],
 ) -> TrainState:
     """One pass over the trial's training part, in an order of its own; the last batch holds what is left.
 
@@ -107,9 +113,7 @@ def epoch(
     return lax.scan(step, state, order[: steps[0] * steps[1]].reshape(steps))[0]
 
 
-def evaluate(
-    state: TrainState, trial: Trial, part: Array, data: Data, apply: Apply, batch_size: int
-) -> Evaluation:
+def evaluate(state: TrainState, trial: Trial, part: Array, data: Data, apply: Apply, batch_size: int) -> Evaluation:
     """Measures a trial on one `Part` of its data; loss and accuracy of a part without examples are NaN."""
     indices = data.parts[part, trial.split]
     size = (indices >= 0).sum()

@@ -10,10 +10,7 @@ tensorflow-datasets directory in array_record format, without TensorFlow. A seco
 from __future__ import annotations
 
 import argparse
-import gzip
-import math
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,29 +21,18 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+from l2jax.files import read_idx
+
 EMBEDDED = Path(__file__).resolve().parents[1] / "l2jax" / "embedded"
 PARTS = {"train": ("train", 500), "test": ("t10k", 200)}  # split: (prefix of the IDX files, images a digit)
 SEED = 0
 
 
-def read_idx(folder: Path, name: str) -> np.ndarray:
-    """Reads the IDX file `name` or `name`.gz: bytes 0 0 8 ndim, big-endian uint32 sizes, uint8 data."""
-    path = folder / name
-    content = path.read_bytes() if path.exists() else gzip.decompress((folder / f"{name}.gz").read_bytes())
-    if content[:3] != b"\0\0\x08":
-        raise ValueError(f"{path}: not an IDX file of bytes")
-    shape = struct.unpack_from(f">{content[3]}I", content, offset=4)
-    data = content[4 + 4 * len(shape) :]
-    if len(data) != math.prod(shape):
-        raise ValueError(f"{path}: {len(data)} bytes of data instead of {math.prod(shape)}")
-    return np.frombuffer(data, np.uint8).reshape(shape)
-
-
 def cut(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Draws the images (n, 28, 28) and labels (n,) of "train" or "test", in their original order."""
     prefix, per_digit = PARTS[part]
-    images = read_idx(folder, f"{prefix}-images-idx3-ubyte")
-    labels = read_idx(folder, f"{prefix}-labels-idx1-ubyte")
+    images = read_idx(folder / f"{prefix}-images-idx3-ubyte", option="FOLDER")
+    labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte", option="FOLDER")
     rng = np.random.default_rng(SEED)
     drawn = [rng.choice(np.flatnonzero(labels == digit), per_digit, replace=False) for digit in range(10)]
     chosen = np.sort(np.concatenate(drawn))

@@ -20,7 +20,7 @@ from l2jax import cli
 from l2jax.config import SweepConfig
 
 ROOT = Path(__file__).parent.parent
-TINY = "--train-size 64 --val-size 32 --epochs 2 --l2 0 1e-2 --seeds 2".split()
+TINY = ["--train-size", "64", "--val-size", "32", "--epochs", "2", "--l2", "0", "1e-2", "--seeds", "2"]
 
 
 def command(*words, **options):

@@ -10,15 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import hypothesis
-import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from made_up import images_like, prepared, write_mnist
 
 import l2jax.data
 from l2jax.config import InvalidInput
-from l2jax.data import Dataset, as_dataset, load_dataset, split
+from l2jax.data import Dataset, as_dataset, load_dataset
+from l2jax.records import decode
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "embed_mnist.py"
 
@@ -73,11 +73,10 @@ assert "tensorflow_datasets" in sys.modules and "tensorflow" not in sys.modules
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.skipif(
-    "L2JAX_MNIST_DIR" not in os.environ, reason="L2JAX_MNIST_DIR, MNIST's IDX files, is not set"
-)
+@pytest.mark.full
+@pytest.mark.skipif("L2JAX_DATA_DIR" not in os.environ, reason="L2JAX_DATA_DIR, with mnist/ in it, is not set")
 def test_embedded_images_are_the_ones_the_script_cuts(script):
-    folder, dataset = Path(os.environ["L2JAX_MNIST_DIR"]), load_dataset()
+    folder, dataset = Path(os.environ["L2JAX_DATA_DIR"], "mnist"), load_dataset()
     for part, images, labels in [
         ("train", dataset.images, dataset.labels),
         ("test", dataset.test_images, dataset.test_labels),
@@ -87,28 +86,11 @@ def test_embedded_images_are_the_ones_the_script_cuts(script):
         np.testing.assert_array_equal(labels, expected_labels)
 
 
-def write_idx(path: Path, array: np.ndarray) -> None:
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-    path.write_bytes(header + array.tobytes())
-
-
-@pytest.fixture(scope="module")
-def made_up_mnist(tmp_path_factory):
-    """IDX files whose images hold their own index in their first two pixels; and the labels."""
-    folder, labels = tmp_path_factory.mktemp("idx"), {}
-    for prefix, size in [("train", 6000), ("t10k", 2400)]:
-        images = np.zeros((size, 28, 28), np.uint8)
-        images[:, 0, 0], images[:, 0, 1] = np.divmod(np.arange(size), 256)
-        labels[prefix] = np.random.default_rng(1).permutation(np.arange(size) % 10).astype(np.uint8)
-        write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
-        write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels[prefix])
-    return folder, labels
-
-
-def test_script_cuts_balanced_parts_the_same_way_each_time(made_up_mnist, tmp_path):
-    folder, labels = made_up_mnist
-    zipped = tmp_path / "zipped"
+def test_script_cuts_balanced_parts_the_same_way_each_time(tmp_path):
+    folder, zipped = tmp_path / "idx", tmp_path / "zipped"
+    folder.mkdir()
     zipped.mkdir()
+    parts = write_mnist(folder, 6000, 2400)
     for path in folder.iterdir():
         (zipped / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     written = []
@@ -120,32 +102,13 @@ def test_script_cuts_balanced_parts_the_same_way_each_time(made_up_mnist, tmp_pa
     assert written[0] == written[1]
     assert not any(str(tmp_path).encode() in content for content in written[0].values())
 
-    dataset = l2jax.data._read_tfds("made_up", tmp_path / "output" / "mnist_small" / "1.0.0")
-    for prefix, images, drawn_labels, per_digit in [
-        ("train", dataset.images, dataset.labels, 500),
-        ("t10k", dataset.test_images, dataset.test_labels, 200),
-    ]:
+    written_parts = decode(tmp_path / "output" / "mnist_small" / "1.0.0")
+    for split, prefix, per_digit in ("train", "", 500), ("test", "test_", 200):
+        images, labels = written_parts[f"{prefix}images"], written_parts[f"{prefix}labels"]
         index = images[:, 0, 0, 0].astype(int) * 256 + images[:, 0, 1, 0]
         assert (np.diff(index) > 0).all() and not images[:, 1:].any()
-        np.testing.assert_array_equal(drawn_labels, labels[prefix][index])
-        np.testing.assert_array_equal(np.bincount(drawn_labels), [per_digit] * 10)
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (b"\0\0\x0d\x01\0\0\0\x01\0", "not an IDX file"),
-        (b"\0\0\x08\x01\0\0\0\x02\0", "1 bytes of data instead of 2"),
-    ],
-)
-def test_script_refuses_broken_idx_files(script, tmp_path, content, message):
-    (tmp_path / "labels").write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        script.read_idx(tmp_path, "labels")
-
-
-def images_like(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        np.testing.assert_array_equal(labels, parts[split][1][index])
+        np.testing.assert_array_equal(np.bincount(labels), [per_digit] * 10)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.uint64, None])
@@ -175,6 +138,61 @@ def test_names_and_datasets_become_a_dataset():
     assert as_dataset(without_test).test_images is None
 
 
+def assert_same(dataset: Dataset, images: np.ndarray, labels: np.ndarray, part: str = "") -> None:
+    assert getattr(dataset, f"{part}images").dtype == np.uint8
+    assert getattr(dataset, f"{part}labels").dtype == np.int32
+    np.testing.assert_array_equal(getattr(dataset, f"{part}images"), images)
+    np.testing.assert_array_equal(getattr(dataset, f"{part}labels"), labels)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (5, 7, 4)])
+def test_prepared_data_sets_are_loaded_by_name(tmp_path, monkeypatch, shape):
+    images, labels = images_like(6, *shape), np.array([0, 1, 1, 0, 2, 0])
+    prepared(tmp_path, {"train": (images, labels), "test": (images[:2], labels[:2])}, num_classes=4)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    for name in "made_up", "made_up:1.2.3", "made_up:1.*.*":
+        for data_dir in None, tmp_path, str(tmp_path):
+            dataset = load_dataset(name, data_dir)
+            assert (dataset.name, dataset.num_classes) == (name, 4)
+            assert_same(dataset, images, labels)
+            assert_same(dataset, images[:2], labels[:2], "test_")
+    with pytest.raises(InvalidInput, match=r"^dataset: got made_up:2\.0\.0; accepted: "):
+        load_dataset("made_up:2.0.0")
+
+
+def test_npz_data_sets_are_loaded_by_path(tmp_path, monkeypatch):
+    images, labels = images_like(6, 5, 7), np.array([0, 1, 1, 0, 2, 0])
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    np.savez(folder / "digits.npz", images=images, labels=labels, test_images=images[:1], test_labels=[4])
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    for path in folder, str(folder), "./", "../digits", "digits.npz", "./digits.npz", "~", "~/digits.npz":
+        dataset = load_dataset(path)
+        assert dataset.num_classes == 5 and dataset.name == str(Path(path))
+        assert_same(dataset, images[..., None], labels)
+        assert_same(dataset, images[:1, ..., None], [4], "test_")
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ({"images": images_like(2, 5, 7), "labels": [0, -1]}, "got label -1; accepted: labels 0 to"),
+        ({"images": images_like(2, 5, 7), "labels": [0, 1, 2]}, "got 2 images, labels of shape"),
+        (
+            {"x_train": images_like(2, 5, 7) / 255, "y_train": [0, 1]},
+            "got images of float64; accepted: images of uint8",
+        ),
+        ({"images": images_like(2, 5, 7), "labels": [0, 1], "test_labels": [0]}, "got no test_images"),
+    ],
+)
+def test_unfit_arrays_in_a_file_are_refused_by_its_name(tmp_path, arrays, message):
+    path = tmp_path / "digits.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(InvalidInput, match=f"^dataset: {path}: {message}"):
+        load_dataset(path)
+
+
 GOOD_IMAGES, GOOD_LABELS = images_like(4, 5, 6), np.array([0, 1, 1, 0])
 
 
@@ -186,7 +204,10 @@ def changed(**parts: Any) -> Dataset:
 @pytest.mark.parametrize(
     "given, message",
     [
-        ("imagenette", "imagenette; accepted: mnist_small"),
+        ("mnist_smal", "mnist_smal; accepted: mnist_small, .*a data set of tensorflow-datasets, or a path to .npz"),
+        ("no such thing", "no such thing; accepted: mnist_small, a data set of tensorflow-datasets"),
+        ("mnist:1.0.0", "mnist:1.0.0; accepted: mnist or mnist:3.0.1$"),
+        ("mnist/upside_down", "mnist/upside_down; accepted: mnist or mnist:3.0.1$"),
         (7, "int; accepted: a name, a Dataset, or a tuple"),
         ((GOOD_IMAGES,), "tuple; accepted: a name, a Dataset, or a tuple"),
         ((GOOD_IMAGES / 255, GOOD_LABELS), r"images of float64; accepted: images of uint8; .*255 \* images"),
@@ -215,75 +236,8 @@ def changed(**parts: Any) -> Dataset:
         (changed(test_labels=None), "no test_labels; accepted: test images and test labels"),
     ],
 )
-def test_bad_data_is_refused_in_one_line(given, message):
+def test_bad_data_is_refused_in_one_line(given, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(InvalidInput, match=f"^dataset: got {message}") as error:
         as_dataset(given)
     assert error.value.option == "dataset" and "\n" not in str(error.value)
-
-
-def within_one_of_share(drawn: np.ndarray, source: np.ndarray) -> bool:
-    """Whether each class has its share of `source` among `drawn`, rounded up or down; both are labels."""
-    classes = range(source.max() + 1)
-    shares = np.array([np.sum(source == label) * len(drawn) / len(source) for label in classes])
-    counts = np.array([np.sum(drawn == label) for label in classes])
-    return bool((np.abs(counts - shares) < 1).all())
-
-
-@hypothesis.settings(database=None, deadline=None)
-@hypothesis.given(st.data())
-def test_split_is_exact_disjoint_and_stratified(data):
-    labels = np.array(data.draw(st.lists(st.integers(0, 5), min_size=2, max_size=80)), np.int32)
-    val_size = data.draw(st.integers(1, len(labels) - 1))
-    train_size = data.draw(st.none() | st.integers(1, len(labels) - val_size))
-    seed = data.draw(st.integers(0, 2**32))
-
-    train, val = split(labels, seed, train_size, val_size)
-    assert train.dtype == val.dtype == np.int32
-    assert len(val) == val_size and len(train) == (train_size or len(labels) - val_size)
-    both = np.concatenate([train, val])
-    assert len(np.unique(both)) == len(both) and both.min() >= 0 and both.max() < len(labels)
-    assert (np.diff(train) > 0).all() and (np.diff(val) > 0).all()
-    assert within_one_of_share(labels[val], labels)
-    assert within_one_of_share(labels[train], np.delete(labels, val))
-
-    again_train, again_val = split(labels, seed, train_size, val_size)
-    np.testing.assert_array_equal(again_train, train)
-    np.testing.assert_array_equal(again_val, val)
-    np.testing.assert_array_equal(split(labels, seed, None, val_size)[1], val)
-
-
-def test_split_gives_each_example_the_same_chance():
-    labels = np.repeat([0, 1, 2, 3], 3)
-    seeds, train_counts, val_counts = 3000, np.zeros(12), np.zeros(12)
-    for seed in range(seeds):
-        train, val = split(labels, seed, 5, 2)  # neither size divides by the classes: ties decide
-        train_counts[train] += 1
-        val_counts[val] += 1
-    for counts, chance in (train_counts, 5 / 12), (val_counts, 2 / 12):
-        spread = np.sqrt(seeds * chance * (1 - chance))
-        assert np.abs(counts - seeds * chance).max() < 4 * spread
-
-
-def test_seeds_split_differently():
-    labels = load_dataset().labels
-    (first, first_val), (second, second_val) = split(labels, 0, 500, 500), split(labels, 1, 500, 500)
-    for part in first, first_val, second, second_val:
-        np.testing.assert_array_equal(np.bincount(labels[part]), [50] * 10)
-    assert len(np.intersect1d(first_val, second_val)) < 100 and len(np.intersect1d(first, second)) < 100
-
-
-@pytest.mark.parametrize(
-    "train_size, val_size, message",
-    [
-        (None, 0, "^val_size: got 0; accepted: 1 or more, and fewer than all 10 examples$"),
-        (None, -1, "^val_size: got -1; "),
-        (None, 10, "^val_size: got 10; accepted: .* fewer than all 10 examples$"),
-        (1, 11, "^val_size: got 11; "),
-        (8, 3, "^train_size: got 8; accepted: 1 to 7, as val_size 3 is held out of 10 examples$"),
-        (0, 3, "^train_size: got 0; "),
-        (-1, 3, "^train_size: got -1; "),
-    ],
-)
-def test_sizes_that_do_not_fit_are_refused(train_size, val_size, message):
-    with pytest.raises(InvalidInput, match=message):
-        split(np.arange(10) % 2, 0, train_size, val_size)

@@ -1,20 +1,19 @@
-"""Keras 3 on TensorFlow: a model a strength, one `model.fit` after the other."""
+"""Keras 3 on TensorFlow: a model a trial, one `model.fit` after the other."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 import keras
 from keras.layers import Conv2D, Dense, Flatten, Input, MaxPooling2D
-from peer import Job, serve
+from peer import given_job, serve
 
 
 def cnn(l2: float, learning_rate: float) -> keras.Model:
-    # Keras leaves out the half: its l2(c) adds c * ||kernel||^2.
+    # Keras leaves out the half: its l2(c) adds c * sum(kernel**2).
     penalty = keras.regularizers.l2(l2 / 2)
     model = keras.Sequential(
         [
@@ -30,21 +29,28 @@ def cnn(l2: float, learning_rate: float) -> keras.Model:
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss="sparse_categorical_crossentropy",
-        metrics=["sparse_categorical_crossentropy"],  # without the penalty, which Keras counts in the loss
+        # Beside the loss, in which Keras counts the penalty.
+        metrics=["sparse_categorical_crossentropy"],
     )
     return model
 
 
-def prepare(job: Job) -> Callable[[], dict[str, Any]]:
-    images, labels = job.images.astype("float32") / 255, job.labels
+def main() -> None:
+    job = given_job()
+    images, labels = job.load()
+    images = images.astype("float32") / 255
     models = [cnn(l2, job.learning_rate) for l2 in job.l2]
 
-    def train() -> dict[str, Any]:
-        fits = [model.fit(images, labels, job.batch_size, job.epochs, verbose=0) for model in models]
-        return {"losses": [fit.history["sparse_categorical_crossentropy"][-1] for fit in fits]}
+    def train(epochs: int) -> None:
+        for model in models:
+            model.fit(images, labels, batch_size=job.batch_size, epochs=epochs, verbose=0)
 
-    return train
+    def losses() -> dict[str, Any]:
+        measured = [model.evaluate(images, labels, batch_size=256, verbose=0, return_dict=True) for model in models]
+        return {"losses": [metrics["sparse_categorical_crossentropy"] for metrics in measured]}
+
+    serve(train=train, losses=losses)
 
 
 if __name__ == "__main__":
-    serve(prepare)
+    main()

@@ -1,14 +1,13 @@
-"""What every peer shares: how the benchmark tells it what to train, and when.
+"""What every peer shares: what it trains, and how it is told when.
 
-A peer is a script that trains the same trials with another library. It is started with a job (JSON, its only
-argument), trains once to compile and warm up, and answers on stdout with a line of JSON. From then on every line on
-stdin makes it train again and answer again; in between it sleeps, so that it does not disturb the others.
+A peer is a script that trains the same trials in its own way. Its only argument is a job, as JSON. Each line on
+stdin is a command, answered by a line of JSON on stdout; in between the peer sleeps, so that it does not disturb the
+others, and at the end of stdin it ends.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import resource
@@ -22,52 +21,52 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a peer trains, the same for all: a small CNN at every strength, with Adam."""
+    """What to train: the same small CNN at every strength from every seed, with Adam."""
 
     data: str
-    """Path of a NumPy file with images (N, H, W, 1), uint8, and labels (N,), int32."""
-    l2: list[float]
-    """The strength of each trial."""
-    epochs: int = 1
-    """Passes over the examples each time."""
+    """An .npz file: images (N, H, W, 1), uint8, and labels (N,), int32. N is a multiple of the batch size."""
+    strengths: list[float]
+    seeds: int
+    """Trials at each strength."""
+    variant: str = ""
+    """For a peer that has several ways to do it."""
     batch_size: int = 32
     learning_rate: float = 1e-3
-    variant: str = ""
-    """What a peer with several ways to do it should do."""
 
-    @functools.cached_property
-    def images(self) -> np.ndarray:
-        """(N, H, W, 1), uint8."""
-        return np.load(self.data)["images"]
+    @property
+    def l2(self) -> list[float]:
+        """The strength of each trial."""
+        return [l2 for l2 in self.strengths for _ in range(self.seeds)]
 
-    @functools.cached_property
-    def labels(self) -> np.ndarray:
-        """(N,), int32."""
-        return np.load(self.data)["labels"]
+    def load(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels."""
+        with np.load(self.data) as arrays:
+            return arrays["images"], arrays["labels"]
 
 
-def serve(prepare: Callable[[Job], Callable[[], dict[str, Any]]]) -> None:
-    """Runs a peer until stdin ends.
+def given_job() -> Job:
+    return Job(**json.loads(sys.argv[1]))
+
+
+def serve(**commands: Callable[..., dict[str, Any] | None]) -> None:
+    """Answers commands until stdin ends.
 
     Args:
-      prepare: gets everything ready and returns the function that trains every trial of the job for `job.epochs`
-        epochs and returns {"losses": [...]}: of each trial the mean data loss of the last epoch, each batch's taken
-        before its update. What it returns goes into the answer beside `seconds`, which it may replace, and
-        `peak_memory`, in bytes.
-    """
-    # Libraries print as they please: the real stdout is for answers only.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    train = prepare(Job(**json.loads(sys.argv[1])))
+      train: called with a number of epochs, trains every trial of the job on from where it stands.
+      losses: {"losses": of each trial the mean cross-entropy over all examples, without the penalty}.
 
-    def answer() -> None:
+    An answer has the `seconds` that the command took, the process's `peak_memory` in bytes, and what it returned.
+    """
+    for line in sys.stdin:
+        command, *arguments = line.split()
         start = time.perf_counter()
-        outcome = train()
+        outcome = commands[command](*map(int, arguments)) or {}
         seconds = time.perf_counter() - start
         # Linux counts in KiB, macOS in bytes.
         peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        print(json.dumps({"seconds": seconds, "peak_memory": peak_memory, **outcome}), file=answers)
+        print(json.dumps({"seconds": seconds, "peak_memory": peak_memory, **outcome}), flush=True)
 
-    answer()
-    for _ in sys.stdin:
-        answer()
+
+def cores() -> list[int]:
+    """The numbers of the CPU cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

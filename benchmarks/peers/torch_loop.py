@@ -1,16 +1,14 @@
 """PyTorch: the usual training loop, one trial after the other. Variant "channels_last": in that memory format.
 
-The data waits in memory as a float tensor and batches are indexed from it, which is faster than a DataLoader.
+The images wait in memory as one float tensor and batches are indexed from it, which is faster than a DataLoader.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from peer import Job, serve
+from peer import cores, given_job, serve
 from torch import nn
 
 
@@ -25,8 +23,8 @@ def cnn() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(1600, 10),
     )
-    for name, param in model.named_parameters():
-        if name.endswith("weight"):
+    for param in model.parameters():
+        if param.ndim > 1:
             nn.init.xavier_uniform_(param)
         else:
             nn.init.zeros_(param)
@@ -34,43 +32,38 @@ def cnn() -> nn.Sequential:
 
 
 def adam(model: nn.Module, l2: float, learning_rate: float) -> torch.optim.Optimizer:
-    params = dict(model.named_parameters())
-    kernels = [param for name, param in params.items() if name.endswith("weight")]
-    biases = [param for name, param in params.items() if name.endswith("bias")]
-    # Adam's weight_decay is added to the gradient: it is the gradient of l2 / 2 * ||kernel||^2.
+    kernels = [param for param in model.parameters() if param.ndim > 1]
+    biases = [param for param in model.parameters() if param.ndim == 1]
+    # Adam adds weight_decay * kernel to the gradient: that is the gradient of l2 / 2 * sum(kernel**2).
     groups = [{"params": kernels, "weight_decay": l2}, {"params": biases}]
     return torch.optim.Adam(groups, lr=learning_rate, fused=True)
 
 
-def prepare(job: Job) -> Callable[[], dict[str, Any]]:
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+def main() -> None:
+    job = given_job()
+    torch.set_num_threads(len(cores()))
     memory_format = torch.channels_last if job.variant == "channels_last" else torch.contiguous_format
-    images = torch.from_numpy(job.images).permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=memory_format)
-    labels = torch.from_numpy(job.labels).long()
+    images, labels = (torch.from_numpy(array) for array in job.load())
+    images = images.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=memory_format)
+    labels = labels.long()
     models = [cnn().to(memory_format=memory_format) for _ in job.l2]
     optimizers = [adam(model, l2, job.learning_rate) for model, l2 in zip(models, job.l2, strict=True)]
-    loss_of = nn.CrossEntropyLoss()
 
-    def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
-        total = torch.zeros(())
-        for batch in torch.randperm(len(images)).split(job.batch_size):
-            optimizer.zero_grad()
-            loss = loss_of(model(images[batch]), labels[batch])
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(batch)
-        return total.item() / len(images)
-
-    def train() -> dict[str, Any]:
-        losses = []
+    def train(epochs: int) -> None:
         for model, optimizer in zip(models, optimizers, strict=True):
-            for _ in range(job.epochs):
-                loss = train_epoch(model, optimizer)
-            losses.append(loss)
-        return {"losses": losses}
+            for _ in range(epochs):
+                for batch in torch.randperm(len(images)).split(job.batch_size):
+                    optimizer.zero_grad()
+                    loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])
+                    loss.backward()
+                    optimizer.step()
 
-    return train
+    @torch.no_grad()
+    def losses() -> dict[str, Any]:
+        return {"losses": [nn.functional.cross_entropy(model(images), labels).item() for model in models]}
+
+    serve(train=train, losses=losses)
 
 
 if __name__ == "__main__":
-    serve(prepare)
+    main()

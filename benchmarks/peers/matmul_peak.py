@@ -1,0 +1,46 @@
+"""The machine's peak: how fast the fastest library at hand multiplies matrices, on all cores."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from peer import serve
+
+SIZES = (1024, 2048, 4096)
+
+
+def products(size: int) -> list[Callable[[], Any]]:
+    """The product of two square float32 matrices, by each library."""
+    a, b = np.random.default_rng(0).normal(size=(2, size, size)).astype(np.float32)
+    on_device = jax.device_put((a, b))
+    by_jax = jax.jit(lambda a, b: a @ b)
+    found: list[Callable[[], Any]] = [lambda: a @ b, lambda: by_jax(*on_device).block_until_ready()]
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        tensors = torch.from_numpy(a), torch.from_numpy(b)
+        found.append(lambda: tensors[0] @ tensors[1])
+    return found
+
+
+def main() -> None:
+    all_products = [(size, product) for size in SIZES for product in products(size)]
+
+    def measure() -> dict[str, Any]:
+        rates = []
+        for size, product in all_products:
+            start = time.perf_counter()
+            product()
+            rates.append(2 * size**3 / (time.perf_counter() - start))
+        return {"flops_per_second": max(rates)}
+
+    serve(measure=measure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The peers as processes: started, told what to do, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from peers.peer import Job, cores
+
+PEERS = Path(__file__).parent / "peers"
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A way to train the trials."""
+
+    name: str
+    script: str
+    """A file in peers/, without its ending, or a path."""
+    needs: tuple[str, ...] = ()
+    """Packages that may not be installed."""
+    variant: str = ""
+    process_a_core: bool = False
+    """The trials are divided among processes, one a core and each with one thread."""
+
+    def missing(self) -> list[str]:
+        """Those of its needs that are not installed."""
+        return [package for package in self.needs if importlib.util.find_spec(package) is None]
+
+
+class PeerFailed(Exception):
+    """A peer ended before it answered."""
+
+
+class Running:
+    """The processes of a peer."""
+
+    def __init__(self, peer: Peer, job: Job):
+        self._errors = tempfile.TemporaryFile("a+")  # noqa: SIM115: closed by `end`
+        self._processes = []
+        places = [[core] for core in cores()] if peer.process_a_core else [cores()]
+        for n, place in enumerate(places):
+            seeds = len(range(n, job.seeds, len(places)))
+            if seeds:
+                share = dataclasses.asdict(dataclasses.replace(job, seeds=seeds, variant=peer.variant))
+                self._processes.append(self._start([str(PEERS / f"{peer.script}.py"), json.dumps(share)], place))
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """Sends a command to all processes at the same time and waits until all have answered.
+
+        Returns:
+          One answer: the longest `seconds`, the sum of `peak_memory`, all `losses`.
+
+        Raises:
+          PeerFailed: if a process ends instead; holds the last line that it wrote to stderr.
+        """
+        with contextlib.suppress(BrokenPipeError):  # who has ended does not answer either
+            for process in self._processes:
+                process.stdin.write(f"{command}\n")
+                process.stdin.flush()
+        answers = [self._answer(process) for process in self._processes]
+        together = {"peak_memory": sum, "losses": lambda lists: [loss for losses in lists for loss in losses]}
+        return {name: together.get(name, max)([answer[name] for answer in answers]) for name in answers[0]}
+
+    def end(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+        self._errors.close()
+
+    def _start(self, command: list[str], place: list[int]) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        with _on_cores(place):
+            return subprocess.Popen(
+                [sys.executable, *command], stdin=pipe, stdout=pipe, stderr=self._errors, text=True
+            )
+
+    def _answer(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+        for line in process.stdout:
+            if line.startswith("{"):  # libraries print as they please
+                return json.loads(line)
+        self._errors.seek(0)
+        *_, reason = ["no word of why", *filter(str.strip, self._errors)]
+        raise PeerFailed(reason.strip())
+
+
+@contextlib.contextmanager
+def _on_cores(numbers: list[int]) -> Iterator[None]:
+    """Processes started in here use these cores only; libraries count them to choose their number of threads."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, numbers)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

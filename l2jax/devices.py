@@ -1,0 +1,79 @@
+"""The devices: CPU cores as JAX devices, and how many trials the memory holds at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import psutil
+
+if TYPE_CHECKING:
+    from l2jax.engine import Programs
+
+
+class Plan(NamedTuple):
+    """Chunks of trials that fit the devices' memory."""
+
+    trials_at_once: int
+    num_chunks: int
+    bytes_needed: int
+    """For one chunk, on all devices together."""
+    bytes_free: int
+
+    def __str__(self) -> str:
+        chunks = f"{self.trials_at_once} trials at once"
+        if self.num_chunks > 1:
+            chunks += f", {self.num_chunks} chunks"
+        return f"{chunks}: {self.bytes_needed / 1e6:,.0f} MB of {self.bytes_free / 1e6:,.0f} MB free"
+
+
+def use_every_core(most: int | None = None) -> None:
+    """Makes each CPU core, or `most` of them, a JAX device, unless JAX has been started or told otherwise before."""
+    if jax.config.jax_num_cpu_devices > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(RuntimeError):  # JAX has been started
+        jax.config.update("jax_num_cpu_devices", min(cores, most or cores))
+
+
+def plan_chunks(
+    compiled: Callable[[int], Programs], num_trials: int, devices: Sequence[jax.Device], trials_at_once: int | None
+) -> tuple[Plan, Programs]:
+    """Plans chunks of equal size, so that one compilation serves all, and returns the programs for that size too.
+
+    The program for all trials is compiled first. Only where it does not fit is a second one, for one trial a device:
+    the two sizes give the line, fixed + slope * trials, on which the largest chunk that fits is read off.
+
+    Args:
+      compiled: compiles for a number of trials.
+      trials_at_once: plans chunks of at most so many trials instead, whatever they need.
+    """
+    free = free_memory(devices)
+
+    def planned(most: int) -> tuple[Plan, Programs]:
+        num_chunks = -(-num_trials // most)
+        size = -(-num_trials // num_chunks)
+        programs = compiled(size)
+        memory = programs.epoch.memory_analysis()
+        kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+        return Plan(size, num_chunks, (kept + memory.temp_size_in_bytes) * len(devices), free), programs
+
+    whole = planned(trials_at_once or num_trials)
+    if trials_at_once or whole[0].bytes_needed <= free or num_trials <= len(devices):
+        return whole
+    fewest = len(devices)
+    least = planned(fewest)[0].bytes_needed
+    slope = (whole[0].bytes_needed - least) / (num_trials - fewest)
+    fit = int((free - least) / slope) if slope > 0 else 0
+    return planned(max(fewest, fewest + fit // fewest * fewest))
+
+
+def free_memory(devices: Sequence[jax.Device]) -> int:
+    """Bytes that these devices have left; for CPU, the machine's."""
+    if devices[0].platform == "cpu":
+        return psutil.virtual_memory().available
+    stats = [device.memory_stats() for device in devices]
+    return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats) * len(devices)

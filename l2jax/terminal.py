@@ -1,0 +1,81 @@
+"""What a person sees on the terminal: the progress of a sweep, and what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn
+from rich.table import Table
+
+from l2jax.results import Results, answer
+
+if TYPE_CHECKING:
+    from l2jax.engine import Epoch, Sweep
+
+
+def shown(sweep: Sweep, console: Console) -> Iterator[Epoch]:
+    """Trains, and shows how far it is: a bar on a terminal, some 20 plain lines elsewhere."""
+    with console.status(f"compiling for {sweep.num_trials} trials"):
+        plan = sweep.plan
+    console.print(f"{plan}; compiled in {sweep.seconds['compiling']:.1f} s")
+    num_epochs = sweep.config.epochs
+    total = plan.num_chunks * num_epochs
+    line_every = math.ceil(total / 20)
+    start = time.monotonic()
+    columns = (SpinnerColumn(), "{task.description}", BarColumn(bar_width=None), "{task.fields[speed]}")
+    interactive = console.is_interactive
+    with Progress(*columns, console=console, transient=True, expand=True, disable=not interactive) as bar:
+        task = bar.add_task(f"epoch 0/{num_epochs}", total=total, speed="")
+        for done, epoch in enumerate(sweep.epochs(), start=1):
+            seconds = (time.monotonic() - start) / done * (total - done)
+            trials = f"{len(epoch.trials)} trials"
+            if len(epoch.trials) < sweep.num_trials:
+                trials = f"trials {epoch.trials.start + 1}-{epoch.trials.stop} of {sweep.num_trials}"
+            count = f"epoch {epoch.epoch}/{num_epochs}"
+            left = datetime.timedelta(seconds=round(max(seconds, 0)))
+            speed = f"{trials}, {epoch.examples_per_second:,.0f} trial-examples/s, {left} left"
+            bar.update(task, completed=done, description=count, speed=speed)
+            if not interactive and (done % line_every == 0 or done in (1, total)):
+                console.print(f"{count}: {speed}")
+            yield epoch
+
+
+def print_results(results: Results, run_dir: Path, console: Console) -> None:
+    """Prints a table with a row a strength, the answer, and where the rest is."""
+    chosen: dict[float, str] = {}
+    with contextlib.suppress(ValueError):  # where every strength has a diverged trial, none is the best
+        chosen[results.best(rule="1se")] = "one s.e."
+        lowest = results.best(rule="min")
+        chosen[lowest] = "both" if lowest in chosen else "minimum"
+
+    def cell(value: float, spec: str, before: str = "") -> str:
+        return f"{before}{value:{spec}}" if math.isfinite(value) else ""
+
+    title = f"epoch {results.data.sizes['epoch']}: mean over seeds ± standard error"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("l2", "validation loss", "training loss", "gap", "validation accuracy", "test accuracy"):
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    table.add_column("best by", no_wrap=True)
+    for l2, row in results.table().iterrows():
+        table.add_row(
+            f"{l2:.3g}",
+            cell(row.val_loss, ".4f") + cell(row.val_loss_se, ".4f", before=" ± "),
+            cell(row.train_loss, ".4f"),
+            cell(row.gap, ".4f"),
+            cell(row.val_accuracy, ".1%"),
+            cell(row.test_accuracy, ".1%"),
+            f"{row.num_diverged:.0f} diverged" if row.num_diverged else chosen.get(l2, ""),
+            style="bold" if l2 in chosen else "",
+        )
+    console.print(table)
+    console.print(answer(results), markup=False)
+    console.print(f"\nPictures, tables and settings: {run_dir}", markup=False, soft_wrap=True)
+    console.print(f"To read them back: l2jax.load_results({str(run_dir)!r})", markup=False, soft_wrap=True)

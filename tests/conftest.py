@@ -1,0 +1,22 @@
+"""Two CPU devices, so that sharding is tested, and no silent broadcasting between ranks."""
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The embedded data set: real digits, with the blank regions in which pooling meets ties."""
+    from l2jax import load_dataset
+
+    return load_dataset("mnist_small")
+
+
+def assert_close(actual, expected, tolerance=2e-6):
+    """Equal up to float32 rounding, relative to the largest value of each array."""
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())

@@ -1,0 +1,106 @@
+"""conv_relu_max_pool against lax.conv_general_dilated and lax.reduce_window."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import assert_close
+from jax import Array, lax
+
+from l2jax.fused import conv_relu_max_pool
+
+
+def reference(x: Array, kernel: Array, bias: Array) -> Array:
+    """The same as conv_relu_max_pool, written with XLA's own operations."""
+    images = x.transpose(3, 1, 2, 0)
+    numbers = ("NHWC", "HWIO", "NHWC")
+    y = lax.conv_general_dilated(images, kernel, (1, 1), "VALID", dimension_numbers=numbers)
+    y = jax.nn.relu(y + bias[None, None, None])
+    return lax.reduce_window(y, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").transpose(3, 1, 2, 0)
+
+
+def value_and_grads(f, x, kernel, bias, d_out):
+    out, vjp = jax.vjp(f, x, kernel, bias)
+    return out, *vjp(d_out)
+
+
+def random_arguments(channels, height, width, features, kh, kw, batch=6):
+    keys = jax.random.split(jax.random.key(0), 4)
+    pooled = ((height - kh + 1) // 2, (width - kw + 1) // 2)
+    return (
+        jax.random.normal(keys[0], (channels, height, width, batch)),
+        jax.random.normal(keys[1], (kh, kw, channels, features)),
+        jax.random.normal(keys[2], (features,)),
+        jax.random.normal(keys[3], (features, *pooled, batch)),
+    )
+
+
+# Both lowerings (few products and many), even and odd sizes, square and other kernels.
+SHAPES = [
+    (1, 28, 28, 32, 3, 3),
+    (1, 27, 26, 9, 3, 3),
+    (1, 12, 13, 5, 3, 2),
+    (2, 8, 9, 9, 1, 1),
+    (3, 11, 14, 5, 3, 3),
+    (32, 12, 12, 16, 3, 3),
+    (32, 13, 13, 16, 3, 3),
+    (4, 9, 10, 6, 2, 3),
+    (4, 9, 10, 6, 5, 4),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_conv_relu_max_pool_equals_xla(shape):
+    arguments = random_arguments(*shape)
+    assert_close(
+        jax.jit(value_and_grads, static_argnums=0)(conv_relu_max_pool, *arguments),
+        value_and_grads(reference, *arguments),
+    )
+
+
+def test_conv_relu_max_pool_under_vmap():
+    shape = (4, 9, 10, 8, 3, 3)
+    stacked = jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), random_arguments(*shape))
+    both = [
+        jax.jit(jax.vmap(lambda *args, f=f: value_and_grads(f, *args)))(*stacked)
+        for f in (conv_relu_max_pool, reference)
+    ]
+    assert_close(*both)
+
+
+def test_conv_relu_max_pool_under_scan():
+    x, kernel, bias, d_out = random_arguments(1, 12, 12, 16, 3, 3)
+    scales = jnp.array([1.0, -0.5, 2.0])
+
+    def all_scales(f):
+        def step(carry, scale):
+            return carry, value_and_grads(f, scale * x, kernel, bias, d_out)
+
+        return jax.jit(lambda: lax.scan(step, 0, scales)[1])()
+
+    assert_close(all_scales(conv_relu_max_pool), all_scales(reference))
+
+
+def test_ties_on_real_digits(digits):
+    """In blank regions all four positions of a window are equal: the gradient goes to the first, as in XLA."""
+    x = jnp.asarray(digits.images[:16], jnp.float32).transpose(3, 1, 2, 0) / 255
+    keys = jax.random.split(jax.random.key(1), 6)
+    kernels = [jax.random.normal(keys[0], (3, 3, 1, 8)) / 3, jax.random.normal(keys[1], (3, 3, 8, 8)) / 9]
+    biases = [jax.random.normal(key, (8,)) for key in keys[2:4]]
+    first = reference(x, kernels[0], biases[0])
+    windows = first[:, :12, :12].reshape(8, 6, 2, 6, 2, 16)
+    ties = (windows == windows[:, :, :1, :, :1]).all((2, 4)) & (windows[:, :, 0, :, 0] > 0)
+    assert ties.mean() > 0.1  # or this test would not test what it says
+
+    def two_layers(f):
+        def apply(x, kernels, biases):
+            return f(f(x, kernels[0], biases[0]), kernels[1], biases[1])
+
+        out, vjp = jax.vjp(apply, x, kernels, biases)
+        return out, vjp(jax.random.normal(keys[4], out.shape))
+
+    assert_close(two_layers(conv_relu_max_pool), two_layers(reference))
+
+
+def test_not_a_number_is_not_hidden():
+    x, kernel, bias, _ = random_arguments(1, 12, 12, 4, 3, 3)
+    assert jnp.isnan(conv_relu_max_pool(x.at[0, 5, 5, 0].set(jnp.nan), kernel, bias)).any()
