@@ -10,10 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from peers.peer import Job, cores
 
 PEERS = Path(__file__).parent / "peers"
@@ -21,16 +22,25 @@ PEERS = Path(__file__).parent / "peers"
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """A way to train the trials."""
+    """A way to train, and how much it is given to train."""
 
     name: str
     script: str
     """A file in peers/, without its ending, or a path."""
+    strengths: Sequence[float]
+    seeds: int
+    epochs: int
+    """In a round."""
+    rounds: int
     needs: tuple[str, ...] = ()
     """Packages that may not be installed."""
     variant: str = ""
     process_a_core: bool = False
     """The trials are divided among processes, one a core and each with one thread."""
+
+    @property
+    def num_trials(self) -> int:
+        return len(self.strengths) * self.seeds
 
     def missing(self) -> list[str]:
         """Those of its needs that are not installed."""
@@ -44,21 +54,21 @@ class PeerFailed(Exception):
 class Running:
     """The processes of a peer."""
 
-    def __init__(self, peer: Peer, job: Job):
+    def __init__(self, peer: Peer, data: Path):
+        self._peer, self._processes = peer, []
         self._errors = tempfile.TemporaryFile("a+")  # noqa: SIM115: closed by `end`
-        self._processes = []
         places = [[core] for core in cores()] if peer.process_a_core else [cores()]
         for n, place in enumerate(places):
-            seeds = len(range(n, job.seeds, len(places)))
+            seeds = len(range(n, peer.seeds, len(places)))
             if seeds:
-                share = dataclasses.asdict(dataclasses.replace(job, seeds=seeds, variant=peer.variant))
-                self._processes.append(self._start([str(PEERS / f"{peer.script}.py"), json.dumps(share)], place))
+                job = Job(str(data), list(peer.strengths), seeds, peer.variant)
+                self._processes.append(self._start(peer.script, job, place))
 
     def ask(self, command: str) -> dict[str, Any]:
         """Sends a command to all processes at the same time and waits until all have answered.
 
         Returns:
-          One answer: the longest `seconds`, the sum of `peak_memory`, all `losses`.
+          One answer for all: the longest `seconds`, the sum of `peak_memory`, the `losses` (strengths, seeds).
 
         Raises:
           PeerFailed: if a process ends instead; holds the last line that it wrote to stderr.
@@ -68,7 +78,7 @@ class Running:
                 process.stdin.write(f"{command}\n")
                 process.stdin.flush()
         answers = [self._answer(process) for process in self._processes]
-        together = {"peak_memory": sum, "losses": lambda lists: [loss for losses in lists for loss in losses]}
+        together = {"peak_memory": sum, "losses": self._by_strength}
         return {name: together.get(name, max)([answer[name] for answer in answers]) for name in answers[0]}
 
     def end(self) -> None:
@@ -77,12 +87,15 @@ class Running:
             process.communicate()
         self._errors.close()
 
-    def _start(self, command: list[str], place: list[int]) -> subprocess.Popen[str]:
+    def _start(self, script: str, job: Job, place: list[int]) -> subprocess.Popen[str]:
+        command = [sys.executable, str(PEERS / f"{script}.py"), json.dumps(dataclasses.asdict(job))]
         pipe = subprocess.PIPE
         with _on_cores(place):
-            return subprocess.Popen(
-                [sys.executable, *command], stdin=pipe, stdout=pipe, stderr=self._errors, text=True
-            )
+            return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True)
+
+    def _by_strength(self, losses: list[list[float]]) -> list[list[float]]:
+        num_strengths = len(self._peer.strengths)
+        return np.concatenate([np.reshape(part, (num_strengths, -1)) for part in losses], axis=1).tolist()
 
     def _answer(self, process: subprocess.Popen[str]) -> dict[str, Any]:
         for line in process.stdout:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib.metadata
 import itertools
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
@@ -25,16 +21,12 @@ from l2jax import train
 from l2jax.config import InvalidInput, SweepConfig
 from l2jax.data import Dataset, as_dataset, split
 from l2jax.devices import Plan, plan_chunks, use_every_core
-from l2jax.model import CNN
+from l2jax.model import Model, check_model, cnn_for, model_name
+from l2jax.programs import PER_TRIAL, SHARED, Programs, compile_programs
 from l2jax.results import Results, collect
 from l2jax.train import Data, Part, TrainState, Trial
 
-Model = Callable[[nnx.Rngs], nnx.Module]
-
 EVALUATION_BATCH = 64
-PER_TRIAL, SHARED = PartitionSpec("trial"), PartitionSpec()
-COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": "512"}
-"""XLA:CPU vectorises for 256 bits by default; on a core with 512, training is about a tenth faster with these."""
 
 
 class Epoch(NamedTuple):
@@ -50,14 +42,6 @@ class Epoch(NamedTuple):
     """Of training; evaluation is apart."""
     examples_per_second: float
     """Trial-examples: examples trained, times trials."""
-
-
-class Programs(NamedTuple):
-    """The compiled programs for one number of trials."""
-
-    init: Any
-    epoch: Any
-    evaluate: Any
 
 
 def sweep(
@@ -112,8 +96,9 @@ class Sweep:
     ):
         use_every_core(config.devices)
         self.config, self.dataset = config, as_dataset(dataset)
-        self.model, self.optimizer = model or functools.partial(_cnn, self.dataset), optimizer
-        self.apply = _checked_apply(self.model, self.dataset)
+        image_shape, num_classes = self.dataset.images.shape[1:], self.dataset.num_classes
+        self.model, self.optimizer = model or cnn_for(image_shape, num_classes), optimizer
+        check_model(self.model, image_shape, num_classes)
         parts = _parts(config, self.dataset)
         self.num_examples = int((parts[Part.TRAIN, 0] >= 0).sum())
         if config.batch_size > self.num_examples:
@@ -217,22 +202,8 @@ class Sweep:
 
     def _compiled(self, num_trials: int) -> Programs:
         steps = -(-self.num_examples // self.config.batch_size), self.config.batch_size
-        init = functools.partial(train.init, model=self.model, optimizer=self.optimizer)
-        epoch = functools.partial(train.epoch, apply=self.apply, optimizer=self.optimizer, steps=steps)
-        evaluate = functools.partial(train.evaluate, apply=self.apply, batch_size=EVALUATION_BATCH)
-
         trials = self._put_trials(range(num_trials), num_trials)
-        number = jax.ShapeDtypeStruct((), np.int32)
-        for_all = functools.partial(_for_all_trials, mesh=self._mesh)
-        init = for_all(init, num_shared=0)
-        state = jax.eval_shape(init, trials)
-        lowered = (
-            init.lower(trials),
-            for_all(epoch, num_shared=2, donate=0).lower(state, trials, number, self._data),
-            for_all(evaluate, num_shared=2).lower(state, trials, number, self._data),
-        )
-        with ThreadPoolExecutor() as threads:
-            return Programs(*threads.map(lambda program: program.compile(), lowered))
+        return compile_programs(self.model, self.optimizer, steps, EVALUATION_BATCH, trials, self._data, self._mesh)
 
     def _put_trials(self, trials: range, size: int) -> Trial:
         """These trials on the devices, the last one repeated up to `size`, and to equal numbers on all devices."""
@@ -249,7 +220,7 @@ class Sweep:
         network = nnx.eval_shape(lambda: self.model(nnx.Rngs(0)))
         return {
             "sweep": dataclasses.asdict(self.config),
-            "model": _name(self.model),
+            "model": model_name(self.model),
             "num_params": sum(param.size for param in jax.tree.leaves(nnx.state(network, nnx.Param))),
             "num_trials": self.num_trials,
             "trials_at_once": self.plan.trials_at_once,
@@ -261,57 +232,11 @@ class Sweep:
         }
 
 
-def _for_all_trials(f: Callable, mesh: jax.sharding.Mesh, num_shared: int, donate: int | tuple = ()) -> Any:
-    """`f`, written for one trial, for all of them: its last `num_shared` arguments are the same for each."""
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-
-    def on_one_device(*args: Any) -> Any:
-        per_trial, shared = args[: len(args) - num_shared], args[len(args) - num_shared :]
-        # The working set of one trial fills a core's cache, so cores take one trial after the other. Accelerators
-        # take all of theirs side by side.
-        side_by_side = None if on_cpu else len(per_trial[0].l2)
-        return lax.map(lambda one: f(*one, *shared), per_trial, batch_size=side_by_side)
-
-    def on_all(*args: Any) -> Any:
-        specs = (PER_TRIAL,) * (len(args) - num_shared) + (SHARED,) * num_shared
-        return jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=PER_TRIAL, check_vma=False)(*args)
-
-    return jax.jit(on_all, donate_argnums=donate, compiler_options=COMPILER_OPTIONS if on_cpu else None)
-
-
 def _trials(axes: dict[str, tuple], config: SweepConfig) -> Trial:
     """Every combination of the axes' values, the last axis fastest."""
     grid = dict(zip(axes, zip(*itertools.product(*axes.values()), strict=True), strict=True))
     l2, seed = np.array(grid["l2"], np.float32), np.array(grid["seed"], np.uint32)
     return Trial(l2, np.full_like(l2, config.learning_rate), seed, seed.astype(np.int32))
-
-
-def _cnn(dataset: Dataset, rngs: nnx.Rngs) -> CNN:
-    return CNN(dataset.images.shape[1:], dataset.num_classes, rngs=rngs)
-
-
-def _name(model: Model) -> str:
-    return getattr(getattr(model, "func", model), "__name__", type(model).__name__)
-
-
-def _checked_apply(model: Model, dataset: Dataset) -> train.Apply:
-    """The network's forward pass as a function of parameters and images."""
-    network = nnx.eval_shape(lambda: model(nnx.Rngs(0)))
-    graphdef, params, state = nnx.split(network, nnx.Param, ...)
-    if kinds := sorted({type(variable).__name__ for _, variable in nnx.to_flat_state(state)}):
-        raise InvalidInput(
-            "model", f"{_name(model)} with {', '.join(kinds)}", "a network whose only state is nnx.Param"
-        )
-
-    def apply(params: train.Params, images: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, params)(images)
-
-    batch = jax.ShapeDtypeStruct((2, *dataset.images.shape[1:]), jnp.float32)
-    logits = jax.eval_shape(apply, params, batch)
-    if getattr(logits, "shape", None) != (2, dataset.num_classes):
-        given = f"{_name(model)}, which maps images {batch.shape} to {getattr(logits, 'shape', type(logits).__name__)}"
-        raise InvalidInput("model", given, f"one that maps them to logits {(2, dataset.num_classes)}")
-    return apply
 
 
 def _parts(config: SweepConfig, dataset: Dataset) -> np.ndarray:

@@ -1,12 +1,20 @@
-"""The network, written for one trial."""
+"""The network, written for one trial, and the check of a person's own."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from l2jax.config import InvalidInput
 from l2jax.fused import conv_relu_max_pool
+
+Model = Callable[[nnx.Rngs], nnx.Module]
+"""Makes the network of one trial."""
 
 
 class CNN(nnx.Module):
@@ -35,3 +43,32 @@ class CNN(nnx.Module):
         # The dense kernel's rows follow a flattened (H, W, C) activation.
         kernel = self.dense.kernel[...].reshape(rows, cols, 64, -1).transpose(2, 0, 1, 3)
         return jnp.tensordot(x, kernel, ((0, 1, 2), (0, 1, 2))) + self.dense.bias[...][None]
+
+
+def cnn_for(image_shape: tuple[int, int, int], num_classes: int) -> Model:
+    """`CNN` for these images."""
+    if min(image_shape[:2]) < 10:
+        raise InvalidInput("dataset", f"images of {image_shape[0]}x{image_shape[1]}", "10x10 or more for l2jax.CNN")
+    return functools.partial(_cnn, image_shape, num_classes)
+
+
+def _cnn(image_shape: tuple[int, int, int], num_classes: int, rngs: nnx.Rngs) -> CNN:
+    return CNN(image_shape, num_classes, rngs=rngs)
+
+
+def check_model(model: Model, image_shape: tuple[int, ...], num_classes: int) -> None:
+    """Raises InvalidInput for a model that has other state than parameters, or that does not return logits."""
+    network = nnx.eval_shape(lambda: model(nnx.Rngs(0)))
+    _, _, state = nnx.split(network, nnx.Param, ...)
+    if kinds := sorted({type(variable).__name__ for _, variable in nnx.to_flat_state(state)}):
+        given = f"{model_name(model)} with {', '.join(kinds)}"
+        raise InvalidInput("model", given, "a network whose only state is nnx.Param")
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    logits = nnx.eval_shape(lambda images: model(nnx.Rngs(0))(images), images)
+    if getattr(logits, "shape", None) != (2, num_classes):
+        given = f"{model_name(model)}, from images {images.shape} to {getattr(logits, 'shape', type(logits).__name__)}"
+        raise InvalidInput("model", given, f"one that maps them to logits {(2, num_classes)}")
+
+
+def model_name(model: Model) -> str:
+    return getattr(model, "__name__", None) or ("CNN" if getattr(model, "func", None) is _cnn else type(model).__name__)

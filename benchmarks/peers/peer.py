@@ -53,9 +53,9 @@ def serve(**commands: Callable[..., dict[str, Any] | None]) -> None:
 
     Args:
       train: called with a number of epochs, trains every trial of the job on from where it stands.
-      losses: {"losses": of each trial the mean cross-entropy over all examples, without the penalty}.
+      losses: returns {"losses": of each trial, the mean cross-entropy over all examples, without the penalty}.
 
-    An answer has the `seconds` that the command took, the process's `peak_memory` in bytes, and what it returned.
+    An answer holds the `seconds` that the command took, the process's `peak_memory` in bytes, and what was returned.
     """
     for line in sys.stdin:
         command, *arguments = line.split()
