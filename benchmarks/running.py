@@ -48,15 +48,15 @@ class Peer:
 
 
 class PeerFailed(Exception):
-    """A peer ended before it answered."""
+    """A peer ended before it answered; holds the last line that it wrote to stderr."""
 
 
 class Running:
-    """The processes of a peer."""
+    """The processes of a peer; a context, at the end of which they end."""
 
     def __init__(self, peer: Peer, data: Path):
         self._peer, self._processes = peer, []
-        self._errors = tempfile.TemporaryFile("a+")  # noqa: SIM115: closed by `end`
+        self._errors = tempfile.TemporaryFile("a+")  # noqa: SIM115 (closed by __exit__)
         places = [[core] for core in cores()] if peer.process_a_core else [cores()]
         for n, place in enumerate(places):
             seeds = len(range(n, peer.seeds, len(places)))
@@ -71,7 +71,7 @@ class Running:
           One answer for all: the longest `seconds`, the sum of `peak_memory`, the `losses` (strengths, seeds).
 
         Raises:
-          PeerFailed: if a process ends instead; holds the last line that it wrote to stderr.
+          PeerFailed: if a process ends instead.
         """
         with contextlib.suppress(BrokenPipeError):  # who has ended does not answer either
             for process in self._processes:
@@ -81,7 +81,10 @@ class Running:
         together = {"peak_memory": sum, "losses": self._by_strength}
         return {name: together.get(name, max)([answer[name] for answer in answers]) for name in answers[0]}
 
-    def end(self) -> None:
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.kill()
             process.communicate()

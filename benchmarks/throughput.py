@@ -16,6 +16,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ import report
 from peers.peer import cores
 from running import Peer, PeerFailed, Running
 
+import l2jax
+
+BEGIN = time.monotonic()
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -67,7 +71,7 @@ def peers(plan: Plan) -> dict[str, Peer]:
         "flax_cores": Peer("Flax, a process a trial, one on each core", "flax_loop", process_a_core=True, **whole),
         "flax_single": Peer("Flax, 1 trial", "flax_loop", **single),
         "l2jax_single": Peer("l2jax, 1 trial", "l2jax_sweep", **single),
-        "peak": Peer("matrix products alone, at the machine's peak", "matmul_peak", (), 0, 1, plan.rounds),
+        "peak": Peer("matrix products alone, at the machine's peak", "matmul_peak", (), 1, 1, plan.rounds),
     }
 
 
@@ -80,45 +84,102 @@ def sizes(plan: Plan) -> dict[str, Peer]:
     }
 
 
-def measure(peers: dict[str, Peer], data: Path, num_examples: int, warm_up: int) -> dict[str, dict[str, Any]]:
+def measure(peers: dict[str, Peer], data: Path, examples: int, warm_up: int) -> dict[str, dict[str, Any]]:
     """Starts and warms up all peers, then lets them train in turns.
 
+    Args:
+      data: an .npz file as `Job` says, of that many examples.
+      warm_up: epochs.
+
     Returns:
-      For each peer its `name`, number of `trials`, and either why it was `skipped` or `failed`, or
+      For each peer its `name`, its number of `trials`, and either why it was `skipped` or `failed`, or
       start_seconds: from its start to the end of its first epoch, so with imports and compilation;
-      losses: (strengths, seeds) after the warm-up;
-      rates: trial-examples a second, of each round; for "peak" those that matrix products alone would allow;
-      peak_memory: bytes; and compile_seconds, if it tells.
+      losses: (strengths, seeds), after the warm-up;
+      rates: trial-examples a second in each round; for matrix products alone, those that they would allow;
+      peak_memory: bytes, in all its processes; compile_seconds: if it tells.
     """
     rows: dict[str, dict[str, Any]] = {}
     running: dict[str, Running] = {}
     with contextlib.ExitStack() as stack:
-
-        def ask(key: str, command: str) -> dict[str, Any]:
-            try:
-                answer = running[key].ask(command)
-            except PeerFailed as error:
-                rows[key]["failed"] = str(error)
-                del running[key]
-                return {}
-            rows[key] |= {name: answer[name] for name in ("peak_memory", "compile_seconds", "losses") if name in answer}
-            return answer
-
         for key, peer in peers.items():
             row = rows[key] = {"name": peer.name, "trials": peer.num_trials}
             if missing := peer.missing():
                 row["skipped"] = f"{' and '.join(missing)} not installed"
                 tell(f"{peer.name}: skipped, {row['skipped']}")
                 continue
-            tell(f"{peer.name}: starting")
-            start = time.perf_counter()
-            running[key] = Running(peer, data)
-            stack.callback(running[key].end)
-            ask(key, "train 1")
-            row["start_seconds"] = time.perf_counter() - start
-            row["rates"] = []
-            if key in running and warm_up > 1:
-                ask(key, f"train {warm_up - 1}")
-            if key in running and peer.num_trials:
-                ask(key, "losses")
+            tell(f"{peer.name}: start and warm-up")
+            with noting_failure(row):
+                running[key] = stack.enter_context(Running(peer, data))
+                row |= warmed_up(running[key], warm_up)
+                if peer.num_trials:
+                    row["losses"] = running[key].ask("losses")["losses"]
+                row["rates"] = []
+        for number in range(max(peer.rounds for peer in peers.values())):
+            tell(f"round {number + 1}")
+            for key, process in running.items():
+                peer, row = peers[key], rows[key]
+                if number >= peer.rounds or "failed" in row:
+                    continue
+                with noting_failure(row):
+                    answer = process.ask(f"train {peer.epochs}")
+                    row["peak_memory"] = answer["peak_memory"]
+                    if "flops_per_second" in answer:
+                        row["rates"].append(answer["flops_per_second"] / report.flops_per_example())
+                    else:
+                        row["rates"].append(peer.num_trials * peer.epochs * examples / answer["seconds"])
     return rows
+
+
+def warmed_up(process: Running, epochs: int) -> dict[str, float]:
+    start = time.perf_counter()
+    answer = process.ask("train 1")
+    seconds = time.perf_counter() - start
+    if epochs > 1:
+        process.ask(f"train {epochs - 1}")
+    return {name: answer[name] for name in ("compile_seconds",) if name in answer} | {"start_seconds": seconds}
+
+
+@contextlib.contextmanager
+def noting_failure(row: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except PeerFailed as error:
+        row["failed"] = str(error)
+        tell(f"{row['name']}: failed, {error}")
+
+
+def tell(progress: str) -> None:
+    print(f"{time.monotonic() - BEGIN:4.0f} s  {progress}", file=sys.stderr, flush=True)
+
+
+def digits(num_examples: int, path: Path) -> None:
+    """Writes some of the embedded digits for the peers to read."""
+    dataset = l2jax.load_dataset("mnist_small")
+    chosen = np.random.default_rng(0).permutation(len(dataset.labels))[:num_examples]
+    np.savez(path, images=dataset.images[chosen], labels=dataset.labels[chosen])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="less of everything: under two minutes, and less exact")
+    parser.add_argument("--output", type=Path, default=Path("runs", "throughput"), metavar="DIR", help="for the files")
+    options = parser.parse_args()
+    plan = QUICK if options.quick else FULL
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "digits.npz")
+        digits(plan.examples, data)
+        record = report.header() | {"plan": plan._asdict()}
+        record["table"] = measure(peers(plan), data, plan.examples, plan.warm_up)
+        tell("l2jax with more and more trials")
+        record["sizes"] = measure(sizes(plan), data, plan.examples, 1)
+    options.output.mkdir(parents=True, exist_ok=True)
+    Path(options.output, "throughput.json").write_text(json.dumps(record, indent=1))
+    for draw in (pictures.rates, pictures.sizes):
+        draw(record).savefig(options.output / f"{draw.__name__}.png", dpi=150)
+    print(report.markdown(record))
+    print(f"\nTable and pictures: {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -37,7 +37,9 @@ class Options(SweepConfig):
     """What the command takes: a sweep, and how to run it from a terminal."""
 
     run_dir: Path | None = None
-    """New or empty folder."""
+    """New or empty folder; none: runs/DATE_TIME."""
+    profile: Path | None = None
+    """Folder for a profiler trace of one epoch."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -119,7 +121,7 @@ def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     def show(default: object) -> list[str]:
         if isinstance(default, tuple):
             return DEFAULT_STRENGTHS.split()
-        none = "all" if info.type == int | None else "runs/DATE_TIME"
+        none = "all" if info.type == int | None else "none"
         return [none if default is None else str(default)]
 
     types: dict[Any, tuple[str, Callable[[list[str]], object]]] = {
@@ -150,7 +152,7 @@ def run(options: Options) -> int:
     run_dir = _make_run_dir(options.run_dir)
     try:
         with _first_ctrl_c() as pressed:
-            for epoch in shown(sweep, progress):
+            for epoch in shown(sweep, progress, options.profile):
                 with (run_dir / "metrics.jsonl").open("a") as lines:
                     lines.write(_json_line(epoch))
                 if pressed.is_set():
@@ -209,5 +211,5 @@ def _json_line(epoch: Epoch) -> str:
     """One epoch of the trials from "first_trial" on: each metric a list over trials, null where it is not finite."""
     line: dict[str, Any] = {"epoch": epoch.epoch, "first_trial": epoch.trials.start, "seconds": epoch.seconds}
     for name, values in epoch.metrics.items():
-        line[name] = np.where(np.isfinite(values), values, None).tolist()  # JSON has no NaN
+        line[name] = np.where(np.isfinite(values), values, np.array(None)).tolist()  # JSON has no NaN
     return json.dumps(line) + "\n"

@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Iterable
 
-DEFAULT_STRENGTHS = "0 log:1e-4:1e-1:7"
+DEFAULT_STRENGTHS: str = "0 log:1e-4:1e-1:7"
 MAX_TRIALS = MAX_EPOCHS = 1_000_000
 
 
@@ -92,10 +92,14 @@ class SweepConfig:
     """Examples held out of training."""
     dataset: str = "mnist_small"
     """Data set."""
+    bfloat16: bool = False
+    """Multiply matrices in bfloat16; sum in float32."""
     devices: int | None = None
     """Devices to use; of a CPU, cores."""
     trials_at_once: int | None = None
-    """Trials to hold in memory; all that fit."""
+    """Trials to hold in memory; "all": that fit."""
+    autotune: bool = False
+    """Time the ways to compute; keep the fastest."""
 
     def __post_init__(self) -> None:
         checked = {

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import itertools
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -18,13 +21,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
 from l2jax import train
-from l2jax.config import InvalidInput, SweepConfig
+from l2jax.config import InvalidInput, SweepConfig, parse_strengths
 from l2jax.data import Dataset, as_dataset, split
 from l2jax.devices import Plan, plan_chunks, use_every_core
+from l2jax.fused import DEFAULT_LOWERING, Lowering
 from l2jax.model import Model, check_model, cnn_for, model_name
 from l2jax.programs import PER_TRIAL, SHARED, Programs, compile_programs
 from l2jax.results import Results, collect
 from l2jax.train import Data, Part, TrainState, Trial
+from l2jax.tuning import Tuning, autotune, default_tuning, fastest_of
 
 EVALUATION_BATCH = 64
 
@@ -72,7 +77,8 @@ def sweep(
     if not isinstance(dataset, str):
         options = {"train_size": None, **options}
     dataset = as_dataset(dataset)
-    run = Sweep(SweepConfig(l2=l2, seeds=seeds, dataset=dataset.name, **options), dataset, model, optimizer)
+    config = SweepConfig(parse_strengths(l2), seeds, dataset=dataset.name, **options)
+    run = Sweep(config, dataset, model, optimizer)
     for _ in run.epochs():
         pass
     return run.results()
@@ -97,8 +103,10 @@ class Sweep:
         use_every_core(config.devices)
         self.config, self.dataset = config, as_dataset(dataset)
         image_shape, num_classes = self.dataset.images.shape[1:], self.dataset.num_classes
-        self.model, self.optimizer = model or cnn_for(image_shape, num_classes), optimizer
-        check_model(self.model, image_shape, num_classes)
+        if model and config.bfloat16:
+            raise InvalidInput("bfloat16", "a model of your own", "l2jax.CNN, or layers with dtype=jnp.bfloat16")
+        self.model, self.optimizer = model, optimizer
+        check_model(self._model(), image_shape, num_classes)
         parts = _parts(config, self.dataset)
         self.num_examples = int((parts[Part.TRAIN, 0] >= 0).sum())
         if config.batch_size > self.num_examples:
@@ -122,24 +130,28 @@ class Sweep:
     def plan(self) -> Plan:
         """How many trials are held at once. Compiles, the first time."""
         if self._planned is None:
-            self._make_plan(self.config.trials_at_once)
+            self.tuning = self._autotuned() if self.config.autotune else self._default_tuning()
+            self._planned = self._make_plan(self.config.trials_at_once)
         return self._planned[0]
 
-    def epochs(self) -> Iterator[Epoch]:
+    def epochs(self, profile: Path | None = None) -> Iterator[Epoch]:
         """Trains chunk after chunk of trials, and yields after each epoch of each.
+
+        Args:
+          profile: a folder for a trace, by `jax.profiler`, of an epoch that is warm: the second.
 
         If a device runs out of memory in spite of the plan, the chunk begins again at half its size.
         """
         while (start := self._num_finished()) < self.num_trials:
             trials = range(start, min(start + self.plan.trials_at_once, self.num_trials))
             try:
-                yield from self._train(trials)
+                yield from self._train(trials, profile)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or len(trials) <= len(self.devices):
                     raise
                 self.history = [epoch for epoch in self.history if epoch.trials != trials]
                 self._state = None
-                self._make_plan(-(-len(trials) // 2))
+                self._planned = self._make_plan(-(-len(trials) // 2))
 
     def results(self) -> Results:
         """What came out of the epochs that are complete; the test part is evaluated after the last of them."""
@@ -148,16 +160,18 @@ class Sweep:
             tested[trials] = self._evaluated(trials, Part.TEST)
         return collect(self.axes, self.history, tested, self._description())
 
-    def _train(self, trials: range) -> Iterator[Epoch]:
+    def _train(self, trials: range, profile: Path | None) -> Iterator[Epoch]:
         done = sum(epoch.trials == trials for epoch in self.history)
         put = self._put_trials(trials, self.plan.trials_at_once)
         if done == 0:
             self._state = self._programs.init(put)
+        traced = min(2, self.config.epochs)
         for number in range(done + 1, self.config.epochs + 1):
-            start = time.perf_counter()
-            self._state = self._programs.epoch(self._state, put, np.int32(number), self._data)
-            jax.block_until_ready(self._state)
-            seconds = time.perf_counter() - start
+            with jax.profiler.trace(profile) if profile and number == traced else contextlib.nullcontext():
+                start = time.perf_counter()
+                self._state = self._programs.epoch(self._state, put, np.int32(number), self._data)
+                jax.block_until_ready(self._state)
+                seconds = time.perf_counter() - start
             self.seconds["training"] += seconds
             rate = len(trials) * self.num_examples / seconds
             self.history.append(Epoch(number, trials, self._measured(trials), seconds, rate))
@@ -193,17 +207,65 @@ class Sweep:
 
     @property
     def _programs(self) -> Programs:
+        assert self._planned  # by `plan`
         return self._planned[1]
 
-    def _make_plan(self, trials_at_once: int | None) -> None:
+    def _make_plan(self, trials_at_once: int | None) -> tuple[Plan, Programs]:
         start = time.perf_counter()
-        self._planned = plan_chunks(self._compiled, self.num_trials, self.devices, trials_at_once)
+        planned = plan_chunks(self._compiled, self.num_trials, self.devices, trials_at_once)
         self.seconds["compiling"] += time.perf_counter() - start
+        return planned
 
-    def _compiled(self, num_trials: int) -> Programs:
-        steps = -(-self.num_examples // self.config.batch_size), self.config.batch_size
-        trials = self._put_trials(range(num_trials), num_trials)
-        return compile_programs(self.model, self.optimizer, steps, EVALUATION_BATCH, trials, self._data, self._mesh)
+    def _compiled(self, num_trials: int, tuning: Tuning | None = None, num_steps: int | None = None) -> Programs:
+        tuning = tuning or self.tuning
+        steps = num_steps or -(-self.num_examples // self.config.batch_size), self.config.batch_size
+        return compile_programs(
+            self._model(tuning.few_products),
+            self.optimizer,
+            steps,
+            EVALUATION_BATCH,
+            self._put_trials(range(num_trials), num_trials),
+            self._data,
+            self._mesh,
+            tuning.side_by_side,
+        )
+
+    def _model(self, few_products: int = DEFAULT_LOWERING.few_products) -> Model:
+        """The person's own, or the sweep's, which can be tuned."""
+        if self.model:
+            return self.model
+        dtype = jnp.bfloat16 if self.config.bfloat16 else jnp.float32
+        return cnn_for(self.dataset.images.shape[1:], self.dataset.num_classes, Lowering(dtype, few_products))
+
+    def _default_tuning(self) -> Tuning:
+        return default_tuning(self.devices[0], -(-self.num_trials // len(self.devices)))
+
+    def _autotuned(self) -> Tuning:
+        trials = self._put_trials(range(self.num_trials), self.num_trials)
+        num_steps = min(16, self.num_examples // self.config.batch_size)
+
+        def seconds(tuning: Tuning) -> float:
+            programs = self._compiled(self.num_trials, tuning, num_steps)
+            state = programs.init(trials)
+
+            def train() -> TrainState:
+                nonlocal state
+                state = programs.epoch(state, trials, np.int32(1), self._data)
+                return state
+
+            return fastest_of(train)
+
+        what = (
+            self.devices[0].device_kind,
+            jax.__version__,
+            model_name(self._model()),
+            self.dataset.images.shape[1:],
+            self.dataset.num_classes,
+            self.config.batch_size,
+            self.config.bfloat16,
+            f"{self.num_trials} trials on {len(self.devices)}",
+        )
+        return autotune(", ".join(map(str, what)), -(-self.num_trials // len(self.devices)), seconds)
 
     def _put_trials(self, trials: range, size: int) -> Trial:
         """These trials on the devices, the last one repeated up to `size`, and to equal numbers on all devices."""
@@ -217,13 +279,14 @@ class Sweep:
     def _description(self) -> dict[str, Any]:
         """What a reader of the results needs to know to run the sweep again."""
         packages = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
-        network = nnx.eval_shape(lambda: self.model(nnx.Rngs(0)))
+        network = nnx.eval_shape(lambda: self._model()(nnx.Rngs(0)))
         return {
             "sweep": dataclasses.asdict(self.config),
-            "model": model_name(self.model),
+            "model": model_name(self._model()),
             "num_params": sum(param.size for param in jax.tree.leaves(nnx.state(network, nnx.Param))),
             "num_trials": self.num_trials,
             "trials_at_once": self.plan.trials_at_once,
+            "trials_side_by_side": self.tuning.side_by_side,
             "device": self.devices[0].device_kind,
             "num_devices": len(self.devices),
             "platform": platform.platform(),
@@ -236,7 +299,7 @@ def _trials(axes: dict[str, tuple], config: SweepConfig) -> Trial:
     """Every combination of the axes' values, the last axis fastest."""
     grid = dict(zip(axes, zip(*itertools.product(*axes.values()), strict=True), strict=True))
     l2, seed = np.array(grid["l2"], np.float32), np.array(grid["seed"], np.uint32)
-    return Trial(l2, np.full_like(l2, config.learning_rate), seed, seed.astype(np.int32))
+    return Trial._make((l2, np.full_like(l2, config.learning_rate), seed, seed.astype(np.int32)))
 
 
 def _parts(config: SweepConfig, dataset: Dataset) -> np.ndarray:
@@ -257,8 +320,7 @@ def _parts(config: SweepConfig, dataset: Dataset) -> np.ndarray:
 
 def _shared_data(dataset: Dataset, parts: np.ndarray) -> Data:
     images, labels = dataset.images, dataset.labels
-    if dataset.test_images is not None:
-        images, labels = (
-            np.concatenate(both) for both in ((images, dataset.test_images), (labels, dataset.test_labels))
-        )
-    return Data(images, labels, parts)
+    if dataset.test_images is not None and dataset.test_labels is not None:
+        images = np.concatenate((images, dataset.test_images))
+        labels = np.concatenate((labels, dataset.test_labels))
+    return Data._make((images, labels, parts))

@@ -8,26 +8,38 @@ Why no XLA convolution and no `reduce_window`: see `l2jax.ops`.
 
 from __future__ import annotations
 
+import functools
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """The positions (row, column) in a 2x2 pooling window."""
 
 NO_PHASE = len(PHASES)
 
-FEW_PRODUCTS = 16
-"""Up to so many products in an output value, multiply-adds beat a matrix product (measured on CPU)."""
-
 CHANNELS_AT_ONCE = 8
 """Output channels to work on together, so that what lies in between stays in cache (measured on CPU)."""
 
 
-@jax.custom_vjp
-def conv_relu_max_pool(x: Array, kernel: Array, bias: Array) -> Array:
+class Lowering(NamedTuple):
+    """How the operation is computed, which changes its result by rounding only."""
+
+    dtype: DTypeLike = jnp.float32
+    """Of the factors of matrix products; they are summed up in float32 all the same."""
+    few_products: int = 16
+    """Up to so many products in an output value, multiply-adds replace the matrix product (measured on CPU)."""
+
+
+DEFAULT_LOWERING = Lowering()
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def conv_relu_max_pool(x: Array, kernel: Array, bias: Array, lowering: Lowering = DEFAULT_LOWERING) -> Array:
     """Convolution, bias, ReLU and 2x2 max-pooling in one, with the batch as the last axis.
 
     The outputs that the pooling windows look at are computed as four dense arrays, one for each position in a window:
@@ -40,35 +52,37 @@ def conv_relu_max_pool(x: Array, kernel: Array, bias: Array) -> Array:
       x: (C, H, W, B).
       kernel: (KH, KW, C, O), as in Flax. Stride 1, no padding.
       bias: (O,).
+      lowering: how, not what, to compute.
 
     Returns:
       (O, (H - KH + 1) // 2, (W - KW + 1) // 2, B).
     """
-    return _conv_relu_max_pool_fwd(x, kernel, bias)[0]
+    return _conv_relu_max_pool_fwd(x, kernel, bias, lowering)[0]
 
 
-def _conv_relu_max_pool_fwd(x, kernel, bias):
-    if kernel[..., 0].size <= FEW_PRODUCTS:
+def _conv_relu_max_pool_fwd(x, kernel, bias, lowering):
+    if kernel[..., 0].size <= lowering.few_products:
         out, phase = _few_products(x, kernel, bias)
     else:
-        matrix = _as_matrix(kernel)
-        phases = [_dot(matrix, columns, 0, 0) for columns in _phase_columns(x, kernel.shape)]
+        matrix, dot = _as_matrix(kernel), functools.partial(_dot, dtype=lowering.dtype)
+        phases = [dot(matrix, columns, 0, 0) for columns in _phase_columns(x, kernel.shape)]
         shape = (kernel.shape[-1], *_pooled_size(x, kernel.shape), x.shape[-1])
         out, phase = (a.reshape(shape) for a in _relu_of_max(phases, bias[:, None]))
     return out, (x, kernel, phase)
 
 
-def _conv_relu_max_pool_bwd(saved, d_out):
+def _conv_relu_max_pool_bwd(lowering, saved, d_out):
     x, kernel, phase = saved
+    dot = functools.partial(_dot, dtype=lowering.dtype)
     d_out, phase = (a.reshape(len(a), -1) for a in (d_out, phase))
     d_phases = [jnp.where(phase == n, d_out, 0) for n in range(len(PHASES))]
-    if kernel[..., 0].size <= FEW_PRODUCTS:
-        d_kernel = _few_products_d_kernel(x, kernel.shape, phase, d_out)
+    if kernel[..., 0].size <= lowering.few_products:
+        d_kernel = _few_products_d_kernel(x, kernel.shape, phase, d_out, dot)
     else:
         columns = _phase_columns(x, kernel.shape)
-        d_kernel = _as_kernel(sum(_dot(c, d, 1, 1) for c, d in zip(columns, d_phases, strict=True)), kernel.shape)
+        d_kernel = _as_kernel(sum(dot(c, d, 1, 1) for c, d in zip(columns, d_phases, strict=True)), kernel.shape)
     d_bias = jnp.where(phase < NO_PHASE, d_out, 0).sum(1)
-    d_columns = [_dot(_as_matrix(kernel), d, 1, 0) for d in d_phases]
+    d_columns = [dot(_as_matrix(kernel), d, 1, 0) for d in d_phases]
     return _add_phase_columns(d_columns, x.shape, kernel.shape), d_kernel, d_bias
 
 
@@ -101,7 +115,7 @@ def _few_products(x, kernel, bias):
     return lax.map(one_channel, (jnp.moveaxis(kernel, -1, 0), bias), batch_size=CHANNELS_AT_ONCE)
 
 
-def _few_products_d_kernel(x, kernel_shape, phase, d_out):
+def _few_products_d_kernel(x, kernel_shape, phase, d_out, dot):
     """The kernel's gradient for few products: the phases together, against all that a pooling window sees."""
     kh, kw, channels, _ = kernel_shape
     size = _pooled_size(x, kernel_shape)
@@ -112,7 +126,7 @@ def _few_products_d_kernel(x, kernel_shape, phase, d_out):
     def one_channel(args):
         phase, d_out = args  # (positions * B,)
         d_phases = jnp.where(phase[None] == numbers[:, None], d_out[None], 0)
-        d_windows = _dot(d_phases, windows, 1, 1).reshape(len(PHASES), kh + 1, kw + 1, channels)
+        d_windows = dot(d_phases, windows, 1, 1).reshape(len(PHASES), kh + 1, kw + 1, channels)
         return sum(d_windows[n, p : p + kh, q : q + kw] for n, (p, q) in enumerate(PHASES))
 
     return jnp.moveaxis(lax.map(one_channel, (phase, d_out), batch_size=CHANNELS_AT_ONCE), 0, -1)
@@ -162,6 +176,7 @@ def _as_kernel(matrix, shape):
     return matrix.reshape(shape[2], shape[0], shape[1], shape[3]).transpose(1, 2, 0, 3)
 
 
-def _dot(a, b, a_axis, b_axis):
+def _dot(a, b, a_axis, b_axis, dtype):
     """The matrix product that sums over these axes; the transposes are left to the product itself."""
-    return lax.dot_general(a, b, (((a_axis,), (b_axis,)), ((), ())))
+    contract = (((a_axis,), (b_axis,)), ((), ()))
+    return lax.dot_general(a.astype(dtype), b.astype(dtype), contract, preferred_element_type=jnp.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -11,7 +10,7 @@ from flax import nnx
 from jax import Array
 
 from l2jax.config import InvalidInput
-from l2jax.fused import conv_relu_max_pool
+from l2jax.fused import DEFAULT_LOWERING, Lowering, conv_relu_max_pool
 
 Model = Callable[[nnx.Rngs], nnx.Module]
 """Makes the network of one trial."""
@@ -24,8 +23,16 @@ class CNN(nnx.Module):
     `nnx.Linear`, so that they fit the same network made of plain Flax layers.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        lowering: Lowering = DEFAULT_LOWERING,
+        rngs: nnx.Rngs,
+    ):
         """For images (H, W, C) of at least 10x10 pixels."""
+        self.lowering = lowering
         height, width, channels = image_shape
         self.pooled_size = tuple(((size - 2) // 2 - 2) // 2 for size in (height, width))
         glorot = {"kernel_init": nnx.initializers.glorot_uniform(), "rngs": rngs}
@@ -38,22 +45,29 @@ class CNN(nnx.Module):
         rows, cols = self.pooled_size
         # Pooling leaves out odd last rows and columns: of 28, the last two reach no logit.
         x = images[:, : 4 * rows + 6, : 4 * cols + 6].transpose(3, 1, 2, 0)
-        x = conv_relu_max_pool(x, self.conv1.kernel[...], self.conv1.bias[...])
-        x = conv_relu_max_pool(x, self.conv2.kernel[...], self.conv2.bias[...])
+        x = conv_relu_max_pool(x, *_params(self.conv1), self.lowering)
+        x = conv_relu_max_pool(x, *_params(self.conv2), self.lowering)
+        kernel, bias = _params(self.dense)
         # The dense kernel's rows follow a flattened (H, W, C) activation.
-        kernel = self.dense.kernel[...].reshape(rows, cols, 64, -1).transpose(2, 0, 1, 3)
-        return jnp.tensordot(x, kernel, ((0, 1, 2), (0, 1, 2))) + self.dense.bias[...][None]
+        kernel = kernel.reshape(rows, cols, 64, -1).transpose(2, 0, 1, 3)
+        return jnp.tensordot(x, kernel, ((0, 1, 2), (0, 1, 2))) + bias[None]
 
 
-def cnn_for(image_shape: tuple[int, int, int], num_classes: int) -> Model:
+def _params(layer: nnx.Conv | nnx.Linear) -> tuple[Array, Array]:
+    """Kernel and bias."""
+    assert layer.bias is not None  # as it would be with use_bias=False
+    return layer.kernel[...], layer.bias[...]
+
+
+def cnn_for(image_shape: tuple[int, int, int], num_classes: int, lowering: Lowering = DEFAULT_LOWERING) -> Model:
     """`CNN` for these images."""
     if min(image_shape[:2]) < 10:
         raise InvalidInput("dataset", f"images of {image_shape[0]}x{image_shape[1]}", "10x10 or more for l2jax.CNN")
-    return functools.partial(_cnn, image_shape, num_classes)
 
+    def cnn(rngs: nnx.Rngs) -> CNN:
+        return CNN(image_shape, num_classes, lowering=lowering, rngs=rngs)
 
-def _cnn(image_shape: tuple[int, int, int], num_classes: int, rngs: nnx.Rngs) -> CNN:
-    return CNN(image_shape, num_classes, rngs=rngs)
+    return cnn
 
 
 def check_model(model: Model, image_shape: tuple[int, ...], num_classes: int) -> None:
@@ -71,4 +85,4 @@ def check_model(model: Model, image_shape: tuple[int, ...], num_classes: int) ->
 
 
 def model_name(model: Model) -> str:
-    return getattr(model, "__name__", None) or ("CNN" if getattr(model, "func", None) is _cnn else type(model).__name__)
+    return getattr(model, "__name__", type(model).__name__)

@@ -117,7 +117,7 @@ def _prepare_idx(name: str, base: str, root: Path, source: Path | None) -> Path:
             builder.download_and_prepare()
             folder.parent.mkdir(exist_ok=True)
             try:
-                builder.data_path.rename(folder)
+                Path(builder.data_dir).rename(folder)
             except OSError:
                 if not find_prepared(name, root):  # otherwise another process was faster
                     raise
@@ -152,16 +152,19 @@ def _download(builder_class: Any, folder: Path) -> Callable[[str], Path]:
         url = urllib.parse.urljoin(builder_class.URL, f"{file}.gz")
         try:
             return Path(manager.download(url))
-        except requests.ConnectionError:
-            problem = "no connection"
-        except NonMatchingChecksumError:
-            problem = "not the published file: its checksum differs"
-        except (requests.RequestException, tfds.download.DownloadError) as error:
-            problem = reason(error)
-        remedy = f"where there is no network: python -m l2jax.prepare {builder_class.name} --from DIR"
-        raise UnusableFile("dataset", url, f"{problem}; {remedy}")
+        except (requests.RequestException, tfds.download.DownloadError, NonMatchingChecksumError) as error:
+            remedy = f"where there is no network: python -m l2jax.prepare {builder_class.name} --from DIR"
+            raise UnusableFile("dataset", url, f"{_reason(error)}; {remedy}") from None
 
     return path_of
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    if isinstance(error, NonMatchingChecksumError):
+        return "not the published file: its checksum differs"
+    return reason(error)
 
 
 def _prepare_by_tfds(name: str, base: str, root: Path) -> Path:
@@ -179,7 +182,7 @@ def _prepare_by_tfds(name: str, base: str, root: Path) -> Path:
         builder = tfds.builder(name, data_dir=root, file_format="array_record")
         builder.download_and_prepare()
     except Exception as error:  # of many types: a version, config or file that is missing, a network, a full disk
-        raise InvalidInput("dataset", name, f"what tfds can prepare ({reason(error)})") from error
+        raise InvalidInput("dataset", name, f"what tfds can prepare ({_reason(error)})") from error
     return Path(builder.data_path)
 
 

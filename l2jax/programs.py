@@ -42,8 +42,14 @@ def compile_programs(
     trials: Trial,
     data: Data,
     mesh: Mesh,
+    side_by_side: int,
 ) -> Programs:
-    """Compiles for these trials, arrays (T,) whose number the devices of the mesh divide."""
+    """Compiles for these trials, arrays (T,) whose number the devices of the mesh divide.
+
+    Args:
+      steps: of an epoch: (how many, batch size).
+      side_by_side: trials that a device works on at a time, as one batch of matrix products.
+    """
     graphdef = nnx.split(nnx.eval_shape(lambda: model(nnx.Rngs(0))))[0]
 
     def apply(params: train.Params, images: jax.Array) -> jax.Array:
@@ -53,31 +59,33 @@ def compile_programs(
     epoch = functools.partial(train.epoch, apply=apply, optimizer=optimizer, steps=steps)
     evaluate = functools.partial(train.evaluate, apply=apply, batch_size=evaluation_batch)
 
-    init = for_all_trials(init, mesh, num_shared=0)
+    for_all = functools.partial(for_all_trials, mesh=mesh, side_by_side=side_by_side)
+    init = for_all(init, num_shared=0)
     state = jax.eval_shape(init, trials)
     number = jax.ShapeDtypeStruct((), np.int32)
     lowered = (
         init.lower(trials),
-        for_all_trials(epoch, mesh, num_shared=2, donate=0).lower(state, trials, number, data),
-        for_all_trials(evaluate, mesh, num_shared=2).lower(state, trials, number, data),
+        for_all(epoch, num_shared=2, donate=0).lower(state, trials, number, data),
+        for_all(evaluate, num_shared=2).lower(state, trials, number, data),
     )
     with ThreadPoolExecutor() as threads:
         return Programs(*threads.map(lambda program: program.compile(), lowered))
 
 
-def for_all_trials(f: Callable, mesh: Mesh, num_shared: int, donate: int | tuple = ()) -> Any:
+def for_all_trials(
+    f: Callable, mesh: Mesh, side_by_side: int, num_shared: int, donate: int | tuple[int, ...] = ()
+) -> Any:
     """`f`, written for one trial, for all of them: its last `num_shared` arguments are the same for each."""
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
 
     def on_one_device(*args: Any) -> Any:
         per_trial, shared = args[: len(args) - num_shared], args[len(args) - num_shared :]
-        # The working set of one trial fills a core's cache, so cores take one trial after the other. Accelerators
-        # take all of theirs side by side.
-        side_by_side = None if on_cpu else len(per_trial[0].l2)
-        return lax.map(lambda one: f(*one, *shared), per_trial, batch_size=side_by_side)
+        # Of one at a time, no trial axis is left: a batch of one matrix product is not as fast as a matrix product.
+        batch_size = None if side_by_side == 1 else side_by_side
+        return lax.map(lambda one: f(*one, *shared), per_trial, batch_size=batch_size)
 
     def on_all(*args: Any) -> Any:
         specs = (PER_TRIAL,) * (len(args) - num_shared) + (SHARED,) * num_shared
         return jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=PER_TRIAL, check_vma=False)(*args)
 
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
     return jax.jit(on_all, donate_argnums=donate, compiler_options=COMPILER_OPTIONS if on_cpu else None)

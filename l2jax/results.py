@@ -94,7 +94,7 @@ class Results:
             raise ValueError("no best strength: every strength has a diverged trial")
         cost = -table[metric] if metric.endswith("_accuracy") else table[metric]
         best = cost.index[cost == cost.min()].max()
-        slack = table.loc[best, f"{metric}_se"]
+        slack = table[f"{metric}_se"][best]
         if rule == "min" or math.isnan(slack):
             return float(best)
         return float(cost.index[cost <= cost[best] + slack].max())

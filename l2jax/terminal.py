@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from l2jax.engine import Epoch, Sweep
 
 
-def shown(sweep: Sweep, console: Console) -> Iterator[Epoch]:
+def shown(sweep: Sweep, console: Console, profile: Path | None) -> Iterator[Epoch]:
     """Trains, and shows how far it is: a bar on a terminal, some 20 plain lines elsewhere."""
     with console.status(f"compiling for {sweep.num_trials} trials"):
         plan = sweep.plan
@@ -34,7 +34,7 @@ def shown(sweep: Sweep, console: Console) -> Iterator[Epoch]:
     interactive = console.is_interactive
     with Progress(*columns, console=console, transient=True, expand=True, disable=not interactive) as bar:
         task = bar.add_task(f"epoch 0/{num_epochs}", total=total, speed="")
-        for done, epoch in enumerate(sweep.epochs(), start=1):
+        for done, epoch in enumerate(sweep.epochs(profile), start=1):
             seconds = (time.monotonic() - start) / done * (total - done)
             trials = f"{len(epoch.trials)} trials"
             if len(epoch.trials) < sweep.num_trials:
@@ -50,7 +50,7 @@ def shown(sweep: Sweep, console: Console) -> Iterator[Epoch]:
 
 def print_results(results: Results, run_dir: Path, console: Console) -> None:
     """Prints a table with a row a strength, the answer, and where the rest is."""
-    chosen: dict[float, str] = {}
+    chosen: dict[object, str] = {}
     with contextlib.suppress(ValueError):  # where every strength has a diverged trial, none is the best
         chosen[results.best(rule="1se")] = "one s.e."
         lowest = results.best(rule="min")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,8 @@ def penalty(params: Params, l2: Array) -> Array:
 
 def l2_norm(params: Params) -> Array:
     """Sum of squares of all kernels."""
-    return sum(jnp.sum(p[...] ** 2) for path, p in nnx.to_flat_state(params) if path[-1] == "kernel")
+    squares = (jnp.sum(p[...] ** 2) for path, p in nnx.to_flat_state(params) if path[-1] == "kernel")
+    return sum(squares, start=jnp.float32(0))
 
 
 def objective(params: Params, l2: Array, apply: Apply, images: Array, labels: Array, mask: Array) -> Array:
@@ -106,7 +107,8 @@ def epoch(
         images, labels = _examples(data, indices)
         grads = jax.grad(objective)(state.params, trial.l2, apply, images, labels, indices >= 0)
         updates, opt_state = optimizer(trial.learning_rate).update(grads, state.opt_state, state.params)
-        return TrainState(optax.apply_updates(state.params, updates), opt_state), None
+        params = cast(Params, optax.apply_updates(state.params, updates))
+        return TrainState(params, opt_state), None
 
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(trial.seed), 1), epoch)
     order = shuffled(key, data.parts[Part.TRAIN, trial.split])

@@ -70,9 +70,9 @@ class MnistSmall(tfds.core.GeneratorBasedBuilder):
             yield index, {"image": Image.fromarray(image), "label": int(label)}
 
 
-def serialize(serializer: ExampleSerializer, example: dict) -> bytes:
+def serialize(self: ExampleSerializer, example: dict) -> bytes:
     """As tfds does it, but with the features in a fixed order, which protobuf otherwise leaves to chance."""
-    return serializer.get_tf_example(example).SerializeToString(deterministic=True)
+    return self.get_tf_example(example).SerializeToString(deterministic=True)
 
 
 def main() -> None:

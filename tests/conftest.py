@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -20,3 +21,13 @@ def assert_close(actual, expected, tolerance=2e-6):
     """Equal up to float32 rounding, relative to the largest value of each array."""
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+class Mlp(nnx.Module):
+    """A network that compiles quickly."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.hidden, self.out = nnx.Linear(784, 16, rngs=rngs), nnx.Linear(16, 10, rngs=rngs)
+
+    def __call__(self, images):
+        return self.out(jax.nn.relu(self.hidden(images.reshape(len(images), -1))))

@@ -6,7 +6,7 @@ import pytest
 from conftest import assert_close
 from jax import Array, lax
 
-from l2jax.fused import conv_relu_max_pool
+from l2jax.fused import Lowering, conv_relu_max_pool
 
 
 def reference(x: Array, kernel: Array, bias: Array) -> Array:
@@ -55,6 +55,15 @@ def test_conv_relu_max_pool_equals_xla(shape):
         jax.jit(value_and_grads, static_argnums=0)(conv_relu_max_pool, *arguments),
         value_and_grads(reference, *arguments),
     )
+
+
+def test_lowerings_agree():
+    arguments = random_arguments(1, 12, 13, 8, 3, 3)
+
+    def lowered(few_products):
+        return value_and_grads(lambda *a: conv_relu_max_pool(*a, Lowering(few_products=few_products)), *arguments)
+
+    assert_close(lowered(0), lowered(9))
 
 
 def test_conv_relu_max_pool_under_vmap():

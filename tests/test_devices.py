@@ -1,0 +1,123 @@
+"""Plans for memory: against arithmetic, against a whole sweep, and under artificial limits."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from conftest import Mlp
+
+import l2jax
+from l2jax import devices
+from l2jax.engine import Sweep
+
+MB = 10**6
+TWO = (SimpleNamespace(platform="cpu"),) * 2
+
+
+def small_sweep(**options):
+    config = l2jax.SweepConfig(l2="0 log:1e-3:1:4", seeds=2, epochs=2, train_size=64, val_size=32, **options)
+    return Sweep(config, l2jax.load_dataset("mnist_small"), Mlp)
+
+
+def program(fixed, slope):
+    """Stands for compiled programs that need `fixed` + `slope` bytes for each trial, on each of two devices."""
+    compiled = []
+
+    def compile_for(num_trials):
+        compiled.append(num_trials)
+        needed = fixed + slope * -(-num_trials // 2)
+        memory = SimpleNamespace(
+            argument_size_in_bytes=needed, output_size_in_bytes=50, alias_size_in_bytes=50, temp_size_in_bytes=0
+        )
+        return SimpleNamespace(epoch=SimpleNamespace(memory_analysis=lambda: memory))
+
+    return compile_for, compiled
+
+
+def test_what_fits_is_compiled_once():
+    compile_for, compiled = program(10 * MB, MB)
+    plan, _ = devices.plan_chunks(compile_for, 24, TWO, None)
+    assert (plan.trials_at_once, plan.num_chunks, plan.bytes_needed) == (24, 1, 2 * 22 * MB)
+    assert compiled == [24]
+
+
+@pytest.mark.parametrize(("free", "at_once", "num_chunks"), [(60, 37, 7), (40, 20, 13), (22, 2, 128), (1, 2, 128)])
+def test_what_does_not_fit_is_cut_into_equal_chunks(monkeypatch, free, at_once, num_chunks):
+    monkeypatch.setattr(devices, "free_memory", lambda _: free * MB)
+    compile_for, compiled = program(10 * MB, MB)
+    plan, _ = devices.plan_chunks(compile_for, 256, TWO, None)
+    assert (plan.trials_at_once, plan.num_chunks) == (at_once, num_chunks)
+    assert plan.bytes_needed <= free * MB or plan.trials_at_once == len(TWO)
+    assert compiled == [256, 2, at_once]
+
+
+def test_an_option_overrides_the_plan():
+    compile_for, compiled = program(10 * MB, MB)
+    plan, _ = devices.plan_chunks(compile_for, 24, TWO, trials_at_once=10)
+    assert (plan.trials_at_once, plan.num_chunks) == (8, 3)  # equal chunks, none larger than 10
+    assert compiled == [8]
+
+
+def test_free_memory_of_a_cpu():
+    import psutil
+
+    assert 0 < devices.free_memory(jax.local_devices()) <= psutil.virtual_memory().total
+
+
+@pytest.fixture(scope="module")
+def whole():
+    sweep = small_sweep()
+    epochs = list(sweep.epochs())
+    assert [len(epoch.trials) for epoch in epochs] == [10, 10]
+    return sweep.results()
+
+
+@pytest.mark.parametrize("trials_at_once", [4, 3, 1])
+def test_chunks_change_nothing(whole, trials_at_once):
+    sweep = small_sweep(trials_at_once=trials_at_once)
+    assert sweep.plan.trials_at_once <= trials_at_once
+    list(sweep.epochs())
+    assert sweep.results().data.identical(whole.data)
+
+
+def test_an_artificial_limit_makes_chunks(whole, monkeypatch):
+    needed = [small_sweep(trials_at_once=n).plan.bytes_needed for n in (2, 6)]
+    assert needed[0] < needed[1]
+    monkeypatch.setattr(devices, "free_memory", lambda _: needed[1])
+    sweep = small_sweep()
+    assert sweep.plan.trials_at_once in (5, 6)
+    list(sweep.epochs())
+    assert sweep.results().data.identical(whole.data)
+
+
+def test_out_of_memory_halves_the_chunk(whole):
+    sweep = small_sweep()
+    programs = sweep.plan and sweep._planned[1]
+    calls = []
+
+    def runs_out(*args):
+        calls.append(args)
+        if len(calls) == 2:  # in the second epoch: what the chunk has done is done again
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
+        return programs.epoch(*args)
+
+    sweep._planned = sweep._planned[0], programs._replace(epoch=runs_out)
+    list(sweep.epochs())
+    assert len(calls) == 2 and sweep.plan.trials_at_once == 5
+    assert sweep.results().data.identical(whole.data)
+
+
+def test_interrupted_between_chunks(whole):
+    sweep = small_sweep(trials_at_once=4)
+    epochs = sweep.epochs()
+    for _ in range(3):  # the first chunk, and one epoch of the second
+        next(epochs)
+    data, all_of_it = sweep.results().data, whole.data
+    flat = {name: data[name].values.reshape(10, -1) for name in ("val_loss", "test_loss", "diverged", "best_epoch")}
+    expected = all_of_it["val_loss"].values.reshape(10, -1)
+    size = sweep.plan.trials_at_once
+    np.testing.assert_array_equal(flat["val_loss"][:size], expected[:size])
+    np.testing.assert_array_equal(flat["val_loss"][size : 2 * size, 0], expected[size : 2 * size, 0])
+    assert np.isnan(flat["val_loss"][size : 2 * size, 1]).all() and np.isnan(flat["val_loss"][2 * size :]).all()
+    assert np.isfinite(flat["test_loss"][: 2 * size]).all() and not flat["diverged"].any()

@@ -1,0 +1,87 @@
+"""Ways of computing the same: they agree, and the fastest is kept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import Mlp
+
+import l2jax
+from l2jax import tuning
+from l2jax.engine import Sweep
+from l2jax.tuning import Tuning
+
+ONE_BY_ONE = Tuning(1)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def run(model=None, choice=ONE_BY_ONE, **options):
+    options = {"l2": (0.0, 0.1), "seeds": 2, "epochs": 1, "train_size": 70, "val_size": 32, **options}
+    sweep = Sweep(l2jax.SweepConfig(**options), l2jax.load_dataset("mnist_small"), model)
+    if not options.get("autotune"):
+        sweep._default_tuning = lambda: choice
+    list(sweep.epochs())
+    return sweep
+
+
+def assert_equal_up_to_rounding(actual, expected, tolerance):
+    for name in ("train_loss", "val_loss", "l2_norm", "test_loss"):
+        np.testing.assert_allclose(actual.data[name], expected.data[name], rtol=tolerance)
+
+
+def test_side_by_side_equals_one_after_the_other():
+    """As accelerators do it: the trial axis is vmapped, and each product is a batch of matrix products."""
+    both = [run(choice=Tuning(n), l2=(0.1,)).results() for n in (1, 2)]
+    assert_equal_up_to_rounding(*both, 2e-5)
+
+
+@pytest.mark.slow
+def test_bfloat16_stays_near_float32():
+    rounded, exact = (run(bfloat16=option).results() for option in (True, False))
+    # 8 bits of mantissa in every product, float32 sums and parameters: the loss moves in its third digit.
+    assert_equal_up_to_rounding(rounded, exact, 0.02)
+    assert not rounded.data["val_loss"].identical(exact.data["val_loss"])
+
+
+def test_bfloat16_rounds_factors_and_sums_in_float32():
+    from l2jax.fused import Lowering, conv_relu_max_pool
+
+    x = jax.random.normal(jax.random.key(0), (32, 6, 6, 4))
+    kernel, bias = jax.random.normal(jax.random.key(1), (3, 3, 32, 8)), jnp.zeros(8)
+    rounded = [a.astype(jnp.bfloat16).astype(jnp.float32) for a in (x, kernel)]
+    actual = conv_relu_max_pool(x, kernel, bias, Lowering(jnp.bfloat16))
+    np.testing.assert_allclose(actual, conv_relu_max_pool(*rounded, bias), rtol=1e-5, atol=1e-4)
+
+
+def test_the_fastest_is_kept_and_remembered(cache):
+    times = {1: 3.0, 2: 1.0, 4: 2.0, 6: 5.0}
+    asked = []
+
+    def seconds(choice):
+        asked.append(choice)
+        return times[choice.side_by_side] + (choice.few_products == 0)
+
+    assert tuning.autotune("a device", 6, seconds) == Tuning(2)
+    assert {choice.side_by_side for choice in asked} == set(times)
+    asked.clear()
+    assert tuning.autotune("a device", 6, seconds) == Tuning(2) and not asked
+    (cache / "l2jax" / "tuning.json").write_text("{")  # damaged: measured again
+    assert tuning.autotune("a device", 6, seconds) == Tuning(2) and asked
+
+
+def test_a_tuned_sweep_trains_the_same(cache):
+    tuned = run(Mlp, autotune=True)
+    assert tuned.tuning.side_by_side in (1, 2) and (cache / "l2jax" / "tuning.json").exists()
+    assert_equal_up_to_rounding(tuned.results(), run(Mlp).results(), 2e-5)
+
+
+def test_profile_writes_a_trace(tmp_path):
+    config = l2jax.SweepConfig(l2=(0.0,), seeds=1, epochs=2, train_size=64, val_size=32)
+    sweep = Sweep(config, l2jax.load_dataset("mnist_small"), Mlp)
+    list(sweep.epochs(profile=tmp_path / "trace"))
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
