@@ -103,13 +103,22 @@ def loss_ratio(row: Row, reference: Row) -> float:
     return statistics.median([statistics.fmean(own) / statistics.fmean(other) for own, other in pairs] or [math.nan])
 
 
+def all_is_well(record: dict[str, Any]) -> bool:
+    """Whether no peer failed and all that were measured learnt the same."""
+    rows = record["table"]
+    apart = [abs(loss_ratio(row, rows["l2jax"]) - 1) for row in rows.values()]
+    failed = any("failed" in row for row in [*rows.values(), *record["sizes"].values()])
+    return not failed and not any(distance > SAME_LOSS for distance in apart)
+
+
 def markdown(record: dict[str, Any]) -> str:
     """All of it, to be read in a terminal or on a page."""
     rows, plan, flops = record["table"], record["plan"], flops_per_example()
     gflops = [rate * flops / 1e9 for rate in rows["peak"].get("rates", [])]
     hardware = [record["processor"], f"{record['cores']} cores", *record["vectors"][-1:]]
     hardware += [f"{record['memory'] / 2**30:.0f} GiB", record["system"], f"load before {record['load']:.1f}"]
-    comparisons = [(comparison, ratios(rows | record["sizes"], comparison)) for comparison in COMPARISONS]
+    everything = rows | record["sizes"]
+    comparisons = [(comparison, ratios(everything, comparison)) for comparison in COMPARISONS]
     parts = [
         f"{record['date']}: {', '.join(hardware)}.",
         ", ".join(f"{name} {version}" for name, version in record["versions"].items()) + ".",
@@ -131,12 +140,13 @@ def markdown(record: dict[str, Any]) -> str:
             [_size_cells(row) for row in record["sizes"].values()],
         ),
     ]
+    parts += [f"\n{row['name']} failed: {row['failed']}" for row in everything.values() if "failed" in row]
     return "\n".join(parts)
 
 
 def _cells(row: Row, reference: Row) -> list[str]:
     if trouble := _trouble(row):
-        return [row["name"], "", trouble, "", "", ""]
+        return [row["name"], f"{row['trials']}", trouble, "", "", ""]
     difference = loss_ratio(row, reference) - 1
     return [
         row["name"],
@@ -168,9 +178,7 @@ def _verdict(comparison: Comparison, found: list[float]) -> list[str]:
 
 
 def _trouble(row: Row) -> str:
-    if "failed" in row:
-        return f"failed: {row['failed']}"
-    return f"skipped: {row['skipped']}" if "skipped" in row else ""
+    return "failed: see below" if "failed" in row else f"skipped: {row['skipped']}" if "skipped" in row else ""
 
 
 def _spread(values: list[float]) -> str:

@@ -159,7 +159,8 @@ def digits(num_examples: int, path: Path) -> None:
     np.savez(path, images=dataset.images[chosen], labels=dataset.labels[chosen])
 
 
-def main() -> None:
+def main() -> int:
+    """Returns an exit code: 1 if a peer failed or did not learn the same."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="less of everything: under two minutes, and less exact")
     parser.add_argument("--output", type=Path, default=Path("runs", "throughput"), metavar="DIR", help="for the files")
@@ -178,8 +179,9 @@ def main() -> None:
     for draw in (pictures.rates, pictures.sizes):
         draw(record).savefig(options.output / f"{draw.__name__}.png", dpi=150)
     print(report.markdown(record))
-    print(f"\nTable and pictures: {options.output}")
+    print(f"\nNumbers and pictures: {options.output}")
+    return 0 if report.all_is_well(record) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

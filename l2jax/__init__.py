@@ -28,7 +28,7 @@ _HOMES = {
     "load_results": "results",
     "sweep": "engine",
 }
-__all__ = sorted([*_HOMES, "ops", "plot"])
+__all__ = sorted([*_HOMES, "ops", "plot"])  # pyright: ignore[reportUnsupportedDunderAll]: it reads the names above
 
 
 def __getattr__(name: str) -> Any:

@@ -32,7 +32,7 @@ class Plan(NamedTuple):
 
 def use_every_core(most: int | None = None) -> None:
     """Makes each CPU core, or `most` of them, a JAX device, unless JAX has been started or told otherwise before."""
-    if jax.config.read("jax_num_cpu_devices") > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    if jax.config.values["jax_num_cpu_devices"] > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # JAX has been started

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 from l2jax.config import InvalidInput
 from l2jax.fused import DEFAULT_LOWERING, Lowering, conv_relu_max_pool
@@ -48,9 +48,11 @@ class CNN(nnx.Module):
         x = conv_relu_max_pool(x, *_params(self.conv1), self.lowering)
         x = conv_relu_max_pool(x, *_params(self.conv2), self.lowering)
         kernel, bias = _params(self.dense)
-        # The dense kernel's rows follow a flattened (H, W, C) activation.
-        kernel = kernel.reshape(rows, cols, 64, -1).transpose(2, 0, 1, 3)
-        return jnp.tensordot(x, kernel, ((0, 1, 2), (0, 1, 2))) + bias[None]
+        # The dense kernel's rows follow a flattened (H, W, C) activation; x is (C, H, W, B).
+        kernel = kernel.reshape(rows, cols, 64, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+        x, kernel = (factor.astype(self.lowering.dtype) for factor in (x.reshape(len(kernel), -1), kernel))
+        logits = lax.dot_general(x, kernel, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        return logits + bias[None]
 
 
 def _params(layer: nnx.Conv | nnx.Linear) -> tuple[Array, Array]:

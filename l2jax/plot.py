@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from l2jax.results import Results
 
 # Okabe and Ito's colour-blind-safe vermilion, and their blue made darker so that the two differ in grey.
-TRAINING = {"color": "#D55E00", "linestyle": "--", "marker": "s", "markerfacecolor": "white"}
-VALIDATION = {"color": "#00527F", "linestyle": "-", "marker": "o"}
+TRAINING: dict[str, Any] = {"color": "#D55E00", "linestyle": "--", "marker": "s", "markerfacecolor": "white"}
+VALIDATION: dict[str, Any] = {"color": "#00527F", "linestyle": "-", "marker": "o"}
 CROSS: dict[str, Any] = {
     "marker": "x",
     "markersize": 7,
@@ -39,7 +40,7 @@ def loss_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     if axes is None:
         figure = Figure(figsize=(9.6, 4.4), layout="constrained")
         figure.suptitle(f"Loss during training: {_trials(results, 'mean and range')}")
-        axes = figure.subplots(1, 2)
+        axes = list(figure.subplots(1, 2))
     data = results.data.sortby("l2")
     epochs, strengths = data["epoch"].values, data["l2"].values
     styles = _strength_styles(strengths)
@@ -70,7 +71,7 @@ def loss_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     columns, size = math.ceil(len(handles) / 24), "small" if len(handles) > 14 else "medium"
     beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "ncols": columns, "fontsize": size}
     axes[-1].legend(handles=handles, title="L2 strength", labelspacing=0.3, frameon=False, **beside)
-    return axes[0].figure
+    return cast(Figure, axes[0].figure)
 
 
 def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
@@ -81,12 +82,11 @@ def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Fi
     the strengths with a diverged trial. `axes`: three, for validation loss, both losses and both accuracies.
     """
     if axes is None:
-        figure = Figure(figsize=(12, 4.6), layout="constrained")
-        figure.get_layout_engine().set(wspace=0.05)
+        figure = Figure(figsize=(12, 4.6), layout=ConstrainedLayoutEngine(wspace=0.05))
         num_epochs = results.data.sizes["epoch"]
         after = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"
         figure.suptitle(f"After {after}: {_trials(results, 'mean and standard error')}")
-        axes = figure.subplots(1, 3)
+        axes = list(figure.subplots(1, 3))
     loss_ax, gap_ax, accuracy_ax = axes
     loss_ax.set(title="Validation loss", ylabel="cross-entropy (nat)", yscale="log")
     gap_ax.set(title="Validation and training loss", ylabel="cross-entropy (nat)")
@@ -111,7 +111,7 @@ def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Fi
             ax.yaxis.set_major_locator(NullLocator())
         columns = 1 if ax is loss_ax else 3
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, frameon=False)
-    return loss_ax.figure
+    return cast(Figure, loss_ax.figure)
 
 
 def _draw_metric(ax: Axes, results: Results, metric: str, style: dict[str, Any], label: str) -> None:
@@ -121,9 +121,10 @@ def _draw_metric(ax: Axes, results: Results, metric: str, style: dict[str, Any],
     table = results.table()
     places = _places(table.index.values)
     for part in _parts(table.index.values):
-        ax.plot(places[part], trials[part], **style | {"markersize": 2.5, "linewidth": 0.7, "alpha": 0.35})
-        mean, error = table[metric].values[part], table[f"{metric}_se"].values[part]
-        bold = style | {"markersize": 5, "linewidth": 1.7, "capsize": 3, "zorder": 3}
+        faint: dict[str, Any] = style | {"markersize": 2.5, "linewidth": 0.7, "alpha": 0.35}
+        ax.plot(places[part], trials[part], **faint)
+        mean, error = table[metric].to_numpy()[part], table[f"{metric}_se"].to_numpy()[part]
+        bold: dict[str, Any] = style | {"markersize": 5, "linewidth": 1.7, "capsize": 3, "zorder": 3}
         line = ax.errorbar(places[part], mean, error, **bold).lines[0]
         if part[-1]:  # once, and for the line alone: a legend puts error bars after all else
             line.set_label(label)
@@ -134,7 +135,7 @@ def _draw_gap(ax: Axes, results: Results) -> None:
     table = results.table()
     places = _places(table.index.values)
     for part in _parts(table.index.values):
-        x, low, high = places[part], table["train_loss"].values[part], table["val_loss"].values[part]
+        x, low, high = places[part], table["train_loss"].to_numpy()[part], table["val_loss"].to_numpy()[part]
         if len(x) == 1:  # a point has no area: a narrow bar
             half = 1.02 * (places[-1] / places[0]) ** 0.03
             x, low, high = x * np.array([1 / half, half]), low.repeat(2), high.repeat(2)
@@ -157,10 +158,11 @@ def _draw_choices(ax: Axes, results: Results, metric: str, named: bool) -> None:
         choices = [("lowest mean and one standard error", lowest, "-", "*", 14)]
     for rule, l2, dash, marker, size in choices:
         style = {"color": "0.2", "linestyle": dash, "linewidth": 1.0}
-        ax.axvline(table.loc[l2, "place"], zorder=1, **style)
+        place = table["place"][l2]
+        ax.axvline(place, zorder=1, **style)
         label = f"{rule}: {_name(l2)}" if named else None
         filled = {"marker": marker, "markersize": size, "markerfacecolor": "#F0E442", "zorder": 4}
-        ax.plot(table.loc[l2, "place"], table.loc[l2, metric], label=label, **style, **filled)
+        ax.plot(place, table[metric][l2], label=label, **style, **filled)
 
 
 def _strength_axis(ax: Axes, results: Results) -> None:
@@ -182,8 +184,8 @@ def _strength_axis(ax: Axes, results: Results) -> None:
         ticks, labels = [float(places[0]), *ticks], ["0", *labels]
         if len(places) > 1:
             cut = {"boxstyle": "square,pad=0.05", "facecolor": ax.get_facecolor(), "edgecolor": "none"}
-            middle, centred = math.sqrt(places[0] * places[1]), {"ha": "center", "va": "center"}
-            ax.text(middle, 0, "//", transform=ax.get_xaxis_transform(), bbox=cut, zorder=5, **centred)
+            middle, below = math.sqrt(places[0] * places[1]), ax.get_xaxis_transform()
+            ax.text(middle, 0, "//", transform=below, bbox=cut, zorder=5, ha="center", va="center")
     ax.set_xticks(ticks, labels)
     ax.set_xticks(positive, minor=True)
     ax.xaxis.set_minor_formatter(NullFormatter())

@@ -116,10 +116,9 @@ class Results:
         values = [*AVERAGED, "best_epoch"]
         trials[values] = trials[values].astype("float64").mask(trials["diverged"])
         strengths = trials.groupby("l2")
-        table = strengths[list(AVERAGED)].mean()
-        standard_errors = strengths[list(AVERAGED)].sem()
-        for metric in AVERAGED:
-            table.insert(table.columns.get_loc(metric) + 1, f"{metric}_se", standard_errors[metric])
+        means = strengths[list(AVERAGED)].mean()
+        standard_errors = strengths[list(AVERAGED)].sem().add_suffix("_se")
+        table = means.join(standard_errors)[[name for metric in AVERAGED for name in (metric, f"{metric}_se")]]
         best_epoch, num_diverged = strengths["best_epoch"].median(), strengths["diverged"].sum()
         return table.assign(best_epoch=best_epoch, num_diverged=num_diverged)
 
@@ -181,11 +180,11 @@ def write_whole(path: Path, content: bytes) -> None:
     """Writes a file that appears whole or not at all."""
     beside = path.with_name(f".{path.name}.partial")
     try:
-        with open(beside, "wb") as file:
+        with beside.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -204,7 +203,7 @@ def answer(results: Results) -> str:
         return "Every strength has a diverged trial: none can be called best. A lower learning rate may help."
     table = results.table()
     weakest, strongest = table.index.min(), table.index.max()
-    lone = math.isnan(table.loc[best, "val_loss_se"])
+    lone = math.isnan(table["val_loss_se"][best])
     lines = [
         f"Lowest mean validation loss: l2 = {best:.3g}. One-standard-error rule: l2 = {careful:.3g}"
         + (" (the same: one seed has no standard error)." if lone else ".")
@@ -222,7 +221,7 @@ def answer(results: Results) -> str:
         lines.append(f"Against {reference}, l2 = {best:.3g} ended with {differences}.")
         if best == strongest:
             lines.append(f"l2 = {best:.3g} is the strongest tried: try stronger ones.")
-    if table.loc[accurate, "val_accuracy"] > table.loc[best, "val_accuracy"]:
+    if table["val_accuracy"][accurate] > table["val_accuracy"][best]:
         difference = _differences(results, ("val_accuracy",), accurate, best)
         lines.append(
             f"Loss and accuracy disagree: mean validation accuracy is highest at l2 = {accurate:.3g}, "

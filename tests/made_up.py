@@ -64,7 +64,8 @@ def prepared(
 
         def _generate_examples(self, images: Any, labels: Any) -> Iterator[tuple[int, dict]]:
             for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-                yield index, {"image": Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), "label": int(label)}
+                pixels = image[..., 0] if image.shape[-1] == 1 else image
+                yield index, {"image": Image.fromarray(pixels), "label": int(label)}
 
     tfds.disable_progress_bar()
     folders = []

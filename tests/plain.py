@@ -1,4 +1,4 @@
-"""One trial the way everybody writes it: plain Flax layers, a Python loop over batches. What sweeps are compared with."""
+"""One trial as everybody writes it: plain Flax layers, a Python loop over batches. What sweeps are compared with."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class MLP(nnx.Module):
     """A small network: quick to compile, for tests that are not about the CNN."""
 
     def __init__(self, num_inputs, num_classes, *, rngs, width=16):
-        self.layers = nnx.List([nnx.Linear(num_inputs, width, rngs=rngs), nnx.Linear(width, num_classes, rngs=rngs)])
+        glorot = {"kernel_init": nnx.initializers.glorot_uniform(), "rngs": rngs}
+        sizes = [(num_inputs, width), (width, num_classes)]
+        self.layers = nnx.List([nnx.Linear(*size, **glorot) for size in sizes])
 
     def __call__(self, x):
         return self.layers[1](nnx.relu(self.layers[0](x.reshape(len(x), -1))))
@@ -51,48 +53,51 @@ def order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     return np.argsort(np.asarray(jax.random.uniform(key, (num_examples,))))
 
 
-def train(
+def sweep(
     model: Callable[[nnx.Rngs], nnx.Module],
     dataset: Dataset,
     config: SweepConfig,
-    l2: float,
-    seed: int,
     optimizer: Callable[[float], optax.GradientTransformation] = optax.adam,
 ) -> dict[str, np.ndarray]:
-    """Trains a single trial; returns each metric as (E,), and those of the test part as ()."""
-    graphdef, params = nnx.split(network(model, seed))
+    """Trains one trial after the other; returns each metric as (l2, seed, epoch), those of the test part as (l2, seed)."""
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: model(nnx.Rngs(0))))
     tx = optimizer(config.learning_rate)
 
-    @jax.jit
-    def step(params, opt_state, images, labels):
-        def objective(params):
-            log_probabilities = jax.nn.log_softmax(nnx.merge(graphdef, params)(images))
-            loss = -log_probabilities[jnp.arange(len(labels)), labels].mean()
-            return loss + l2 / 2 * sum((kernel**2).sum() for kernel in kernels(params))
+    def objective(params, l2, images, labels):
+        log_probabilities = jax.nn.log_softmax(nnx.merge(graphdef, params)(images))
+        loss = -log_probabilities[jnp.arange(len(labels)), labels].mean()
+        return loss + l2 / 2 * sum((kernel**2).sum() for kernel in kernels(params))
 
-        updates, opt_state = tx.update(jax.grad(objective)(params), opt_state, params)
+    @jax.jit
+    def step(params, opt_state, l2, images, labels):
+        updates, opt_state = tx.update(jax.grad(objective)(params, l2, images, labels), opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    def measured(part, images, labels):
+    def measured(part, params, images, labels):
         logits = np.asarray(nnx.merge(graphdef, params)(as_floats(images)), np.float64)
         return {f"{part}_loss": cross_entropy(logits, labels), f"{part}_accuracy": (logits.argmax(1) == labels).mean()}
 
-    opt_state = tx.init(params)
-    fit, held_out = (
-        (dataset.images[indices], dataset.labels[indices])
-        for indices in split(dataset.labels, seed, config.train_size, config.val_size)
-    )
-    curves = []
-    for epoch in range(1, config.epochs + 1):
-        indices = order(seed, epoch, len(fit[1]))
-        for start in range(0, len(indices), config.batch_size):
-            batch = indices[start : start + config.batch_size]
-            params, opt_state = step(params, opt_state, as_floats(fit[0][batch]), fit[1][batch])
-        l2_norm = sum((np.asarray(kernel, np.float64) ** 2).sum() for kernel in kernels(params))
-        norms = {"l2_norm": l2_norm, "penalty": l2 / 2 * l2_norm}
-        curves.append(measured("train", *fit) | measured("val", *held_out) | norms)
-    test = {} if dataset.test_labels is None else measured("test", dataset.test_images, dataset.test_labels)
-    return {name: np.array([epoch[name] for epoch in curves]) for name in curves[0]} | test
+    def one_trial(l2, seed):
+        params = nnx.state(network(model, seed))
+        opt_state = tx.init(params)
+        fit, held_out = (
+            (dataset.images[indices], dataset.labels[indices])
+            for indices in split(dataset.labels, seed, config.train_size, config.val_size)
+        )
+        epochs = []
+        for epoch in range(1, config.epochs + 1):
+            indices = order(seed, epoch, len(fit[1]))
+            for start in range(0, len(indices), config.batch_size):
+                batch = indices[start : start + config.batch_size]
+                params, opt_state = step(params, opt_state, l2, as_floats(fit[0][batch]), fit[1][batch])
+            l2_norm = sum((np.asarray(kernel, np.float64) ** 2).sum() for kernel in kernels(params))
+            norms = {"l2_norm": l2_norm, "penalty": l2 / 2 * l2_norm}
+            epochs.append(measured("train", params, *fit) | measured("val", params, *held_out) | norms)
+        test = {} if dataset.test_labels is None else measured("test", params, dataset.test_images, dataset.test_labels)
+        return {name: [epoch[name] for epoch in epochs] for name in epochs[0]} | test
+
+    trials = [[one_trial(l2, seed) for seed in range(config.seeds)] for l2 in config.l2]
+    return {name: np.array([[trial[name] for trial in seeds] for seeds in trials]) for name in trials[0][0]}
 
 
 def kernels(params: nnx.State) -> list[jax.Array]:

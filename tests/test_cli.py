@@ -1,5 +1,4 @@
 import dataclasses
-import io
 import json
 import re
 import signal
@@ -8,12 +7,10 @@ import sys
 import time
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 import l2jax
 from l2jax import cli
@@ -246,31 +243,3 @@ def test_ctrl_c_saves_what_is_complete(tmp_path):
     assert l2jax.load_results(tmp_path / "run").data.sizes["epoch"] == done
     assert err.splitlines()[-1] == f"interrupted: saved the {done} of 100000 epochs that are complete"
     assert "Traceback" not in err
-
-
-# Progress
-
-
-def fake_epochs(count):
-    return (SimpleNamespace(epoch=epoch, examples_per_second=12345.6) for epoch in range(1, count + 1))
-
-
-@pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 39, 1000])
-def test_plain_lines_are_few_and_have_the_first_and_the_last_epoch(count):
-    out = io.StringIO()
-    shown = list(cli._shown(fake_epochs(count), SweepConfig(epochs=count), Console(file=out, width=80)))
-    assert [epoch.epoch for epoch in shown] == list(range(1, count + 1))
-    lines = out.getvalue().splitlines()
-    assert lines[0] == f"epoch 1/{count}: 24 trials, 12,346 trial-examples/s"
-    assert lines[-1].startswith(f"epoch {count}/{count}: ")
-    assert min(count, 10) <= len(lines) <= 21
-
-
-def test_bar_on_a_terminal():
-    out = io.StringIO()
-    console = Console(file=out, force_terminal=True, width=80, color_system=None)
-    for epoch in cli._shown(fake_epochs(3), SweepConfig(epochs=3), console):
-        time.sleep(0.2)  # the bar is drawn ten times a second
-        assert ("compiling" in out.getvalue()) or epoch.epoch == 1
-    assert "epoch 2/3" in out.getvalue()
-    assert "24 trials, 12,346 trial-examples/s, 0:00:0" in out.getvalue()

@@ -15,9 +15,7 @@ def test_one_string_may_hold_several_strengths():
     assert parse_strengths("0 log:1e-2:1e-1:2") == (0.0, 0.01, 0.1)
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "count"), [(1e-5, 1e-1, 9), (3e-7, 2.0, 4), (1e-300, 1e300, 5), (1, 2, 2)]
-)
+@pytest.mark.parametrize(("low", "high", "count"), [(1e-5, 1e-1, 9), (3e-7, 2.0, 4), (1e-300, 1e300, 5), (1, 2, 2)])
 def test_grid_is_geometric_with_both_ends(low, high, count):
     grid = parse_strengths([f"log:{low}:{high}:{count}"])
     np.testing.assert_allclose(grid, np.geomspace(low, high, count), rtol=1e-11)
@@ -116,9 +114,7 @@ def test_numbers_of_numpy_become_pythons():
 
 
 def test_config_comes_back_from_json():
-    config = SweepConfig(
-        l2=parse_strengths("0 log:1e-5:1e-1:8"), seeds=2, train_size=None, learning_rate=3e-4
-    )
+    config = SweepConfig(l2=parse_strengths("0 log:1e-5:1e-1:8"), seeds=2, train_size=None, learning_rate=3e-4)
     again = SweepConfig(**json.loads(json.dumps(dataclasses.asdict(config))))
     assert again == config
     assert hash(again) == hash(config)

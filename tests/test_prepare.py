@@ -20,6 +20,7 @@ import pytest
 import tensorflow_datasets as tfds
 from made_up import disk_with_room_for, everything_in, images_like, write_idx, write_mnist
 from tensorflow_datasets.core.download import checksums
+from tensorflow_datasets.core.utils import Size
 
 from l2jax.config import InvalidInput
 from l2jax.data import load_dataset
@@ -53,7 +54,7 @@ def server(tmp_path) -> Iterator[tuple[str, Path]]:
         def __init__(self, *args, **kwargs):
             super().__init__(*args, directory=str(folder), **kwargs)
 
-        def log_message(self, *args):
+        def log_message(self, format, *args):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as served:
@@ -72,7 +73,7 @@ def mnist_on_server(source, server, monkeypatch):
         content = gzip.compress((source[0] / name).read_bytes())
         (served / f"{name}.gz").write_bytes(content)
         known = checksums.UrlInfo(
-            size=tfds.core.utils.Size(len(content)), checksum=hashlib.sha256(content).hexdigest(), filename=f"{name}.gz"
+            size=Size(len(content)), checksum=hashlib.sha256(content).hexdigest(), filename=f"{name}.gz"
         )
         monkeypatch.setitem(checksums.get_all_url_infos(), f"{url}{name}.gz", known)
     monkeypatch.setattr(STOCK.MNIST, "URL", url)
@@ -156,6 +157,13 @@ def test_tfds_knows_the_checksums_of_the_published_files():
         for name in FILES:
             info = known[urllib.parse.urljoin(builder.URL, f"{name}.gz")]
             assert len(info.checksum) == 64 and info.filename == f"{name}.gz"
+
+
+def test_nothing_is_taken_that_has_no_checksum(mnist_on_server, tmp_path, monkeypatch):
+    monkeypatch.delitem(checksums.get_all_url_infos(), f"{STOCK.MNIST.URL}{FILES[0]}.gz")
+    with pytest.raises(ValueError, match="Missing checksums"):
+        prepare("mnist", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
 
 
 def refused(option: str, *args, **kwargs) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from made_up import disk_with_room_for, everything_in, images_like, prepared
+from tensorflow_datasets.core.read_only_builder import builder_from_files
 
 import l2jax.records
 from l2jax.files import UnusableFile
@@ -59,7 +60,7 @@ def test_versions_and_configs_are_found_as_tfds_finds_them(tmp_path):
         shutil.copytree(first, first.with_name(version))
     shutil.copytree(first, first.with_name("incomplete.ABC_3.0.0"))
     for name in ["", "/letters", ":1.2.3", "/letters:1.2.3", "/letters:1.2.*", "/letters:0.*.*", "/all.of-them"]:
-        by_tfds = tfds.core.read_only_builder.builder_from_files(f"made_up{name}", data_dir=str(tmp_path))
+        by_tfds = builder_from_files(f"made_up{name}", data_dir=str(tmp_path))
         assert find_prepared(f"made_up{name}", tmp_path) == Path(by_tfds.data_dir), name
     first.with_name("2.0.0").mkdir()  # nothing in it
     assert find_prepared("made_up", tmp_path) == first.with_name("1.10.0")
@@ -126,7 +127,8 @@ def test_what_was_kept_is_not_used_when_damaged(folder, monkeypatch):
     whole, decoded = (folder / CACHE).read_bytes(), decode(folder)
     monkeypatch.setattr(l2jax.records, "decode", lambda folder: calls.append(folder) or decoded)
     monkeypatch.setattr(os, "fsync", lambda number: None)
-    flipped = [whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :] for i in range(0, len(whole), 5)]
+    places = [*range(0, len(whole) - 250, 9), *range(len(whole) - 250, len(whole))]  # at the end: zip's directory
+    flipped = [whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :] for i in places]
     cut = [whole[:i] for i in range(0, len(whole), 97)]
     for damaged in [*flipped, *cut, b"", bytes(len(whole))]:
         (folder / CACHE).write_bytes(damaged)

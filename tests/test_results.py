@@ -25,16 +25,10 @@ def synthetic(l2=STRENGTHS, seeds=3, epochs=20, diverged=(), noise=0.01, test=Tr
     strength = np.asarray(l2)[:, None, None]
     epoch = np.arange(1, epochs + 1)[None, None, :]
     of_seed = rng.normal(size=(1, seeds, 1))
-    jitter = (
-        of_seed + 0.4 * rng.normal(size=(len(l2), seeds, 1)) + 0.3 * rng.normal(size=(len(l2), seeds, epochs))
-    )
-    train = (1.6 * np.exp(-epoch / 2) + 0.9 * np.exp(-epoch / 4) + 12 * strength**0.9) * np.exp(
-        2 * noise * jitter
-    )
+    jitter = of_seed + 0.4 * rng.normal(size=(len(l2), seeds, 1)) + 0.3 * rng.normal(size=(len(l2), seeds, epochs))
+    train = (1.6 * np.exp(-epoch / 2) + 0.9 * np.exp(-epoch / 4) + 12 * strength**0.9) * np.exp(2 * noise * jitter)
     overfit = 0.012 * epoch / (1 + 60 * strength**0.7)
-    val = train + (0.22 / (1 + 8 * strength**0.5) + overfit) * (1 - np.exp(-epoch / 4)) * np.exp(
-        8 * noise * jitter
-    )
+    val = train + (0.22 / (1 + 8 * strength**0.5) + overfit) * (1 - np.exp(-epoch / 4)) * np.exp(8 * noise * jitter)
     values = {
         "train_loss": train,
         "train_accuracy": np.clip(1 - 0.12 * train, 0, 1),
@@ -100,9 +94,7 @@ def test_the_highest_accuracy_is_best():
 
 def test_the_order_of_strengths_does_not_matter():
     results = synthetic(noise=0.04)
-    shuffled = Results(
-        results.data.isel(l2=[5, 0, 7, 2, 1, 6, 3, 4]).transpose("epoch", "seed", "l2"), results.config
-    )
+    shuffled = Results(results.data.isel(l2=[5, 0, 7, 2, 1, 6, 3, 4]).transpose("epoch", "seed", "l2"), results.config)
     pd.testing.assert_frame_equal(shuffled.table(), results.table())
     assert shuffled.best(rule="1se") == results.best(rule="1se")
 
@@ -113,11 +105,7 @@ def test_of_equal_means_the_stronger_is_best():
 
 def test_the_rules_coincide_for_one_seed():
     results = synthetic(seeds=1)
-    assert (
-        results.best()
-        == results.best(rule="1se")
-        == STRENGTHS[results.data["val_loss"].values[:, 0, -1].argmin()]
-    )
+    assert results.best() == results.best(rule="1se") == STRENGTHS[results.data["val_loss"].values[:, 0, -1].argmin()]
 
 
 def test_a_strength_with_a_diverged_trial_is_never_best():
@@ -140,7 +128,7 @@ def test_no_strength_is_best_where_all_diverged():
     "kwargs", [{"metric": "loss"}, {"metric": "test_loss"}, {"metric": "penalty"}, {"rule": "max"}]
 )
 def test_unknown_metric_and_rule_name_what_is_accepted(kwargs):
-    with pytest.raises(InvalidInput, match="val_accuracy|1se"):
+    with pytest.raises(InvalidInput, match=r"val_accuracy|1se"):
         synthetic().best(**kwargs)
 
 
@@ -153,9 +141,7 @@ def test_table_has_means_and_standard_errors_of_the_last_epoch():
     last["gap"] = last["val_loss"] - last["train_loss"]
     for name, values in last.items():
         np.testing.assert_allclose(table[name], values.mean(1), rtol=1e-6, err_msg=name)
-        np.testing.assert_allclose(
-            table[f"{name}_se"], stats.sem(values, axis=1), rtol=1e-4, atol=1e-7, err_msg=name
-        )
+        np.testing.assert_allclose(table[f"{name}_se"], stats.sem(values, axis=1), rtol=1e-4, atol=1e-7, err_msg=name)
     np.testing.assert_array_equal(table["best_epoch"], np.median(results.data["best_epoch"], axis=1))
     assert (table["num_diverged"] == 0).all()
 
@@ -163,9 +149,9 @@ def test_table_has_means_and_standard_errors_of_the_last_epoch():
 def test_table_leaves_diverged_trials_out_and_counts_them():
     table = synthetic((0.0, 0.1), diverged=[(0.0, 1, 4), *((0.1, seed, 2) for seed in range(3))]).table()
     last = synthetic((0.0, 0.1)).data["val_loss"].values[0, [0, 2], -1].astype(np.float64)
-    assert table.loc[0.0, "val_loss"] == pytest.approx(last.mean())
-    assert table.loc[0.0, "val_loss_se"] == pytest.approx(stats.sem(last))
-    assert table.loc[0.1].drop("num_diverged").isna().all()
+    assert table["val_loss"][0.0] == pytest.approx(last.mean())
+    assert table["val_loss_se"][0.0] == pytest.approx(stats.sem(last))
+    assert table.loc[[0.1]].drop(columns="num_diverged").isna().to_numpy().all()
     assert table["num_diverged"].tolist() == [1, 3]
 
 
@@ -207,9 +193,7 @@ def test_a_run_folder_is_read_without_this_package(tmp_path):
     with xr.open_dataset(tmp_path / "results.nc") as data:
         xr.testing.assert_equal(data, results.data)
         assert data["diverged"].dtype == bool
-        assert (
-            data["val_loss"].attrs["units"] == "nat" and "validation" in data["val_loss"].attrs["long_name"]
-        )
+        assert data["val_loss"].attrs["units"] == "nat" and "validation" in data["val_loss"].attrs["long_name"]
         assert all({"units", "long_name"} <= set(variable.attrs) for variable in data.variables.values())
         assert data["val_loss"].sel(l2=1e-3).shape == (3, 20)
     assert json.loads((tmp_path / "config.json").read_text())["model"] == "CNN"
@@ -318,9 +302,7 @@ def test_answer_pairs_only_seeds_that_finished_at_both():
     text = answer(results)
     assert interval((kept.sel(l2=results.best()) - kept.sel(l2=0.0)).values) in text
     assert "over 4 paired seeds" in text
-    results.data["val_loss"].loc[{"l2": 0.0, "seed": 2, "epoch": 20}] = (
-        0.3  # finite again, but not to be trusted
-    )
+    results.data["val_loss"].loc[{"l2": 0.0, "seed": 2, "epoch": 20}] = 0.3  # finite again, but not to be trusted
     assert answer(results) == text
 
 
@@ -340,9 +322,7 @@ def test_answer_tells_that_the_best_is_at_the_edge():
     low, mid, high = [0.3, 0.31, 0.32], [0.4, 0.41, 0.42], [0.5, 0.51, 0.52]
     assert "strongest tried: try stronger" in answer(with_last("val_loss", [high, mid, low]))
     assert "than no L2 at all" in answer(with_last("val_loss", [low, mid, high]))
-    assert "weakest tried: try weaker" in answer(
-        with_last("val_loss", [low, mid, high], l2=(0.001, 0.01, 0.1))
-    )
+    assert "weakest tried: try weaker" in answer(with_last("val_loss", [low, mid, high], l2=(0.001, 0.01, 0.1)))
     assert " tried" not in answer(with_last("val_loss", [mid, low, high]))
     assert "Only one strength" in answer(synthetic((0.01,)))
 

@@ -1,0 +1,134 @@
+"""Where the time of a training step goes, operation by operation.
+
+    python benchmarks/profile_step.py
+
+Traces one warm epoch of a small sweep with `jax.profiler` and adds up the time that each compiled operation itself took,
+per trial and step. What an operation is there for, the compiled program tells: which line of the model or of the
+training it comes from, and whether it belongs to the forward or to the backward pass. The gradient of a kernel has the
+kernel's shape: (3 * 3 * 32, 64) in the second convolution.
+"""
+
+from __future__ import annotations
+
+import collections
+import gzip
+import json
+import linecache
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+EXAMPLES, BATCH, SEEDS = 640, 32, 4
+SOURCES = ("model.py", "train.py")
+SHOWN = 0.005
+"""What takes less than this part of the time is left out of the tables."""
+NANOSECOND = 1e-3
+
+
+class Operation(NamedTuple):
+    """What the compiled program says about an operation."""
+
+    shape: str
+    primitive: str
+    stage: str
+    """Forward, backward, or neither."""
+    line: str
+    """Of the source."""
+
+
+def trace(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
+    """Trains a sweep; returns the events of an epoch, and the operations of the program that it ran, by name."""
+    # XLA reads its flags when JAX starts.
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_enable_xprof_traceme=true"
+        f" --xla_dump_to={folder} --xla_dump_hlo_as_text"
+    )
+    import l2jax
+
+    config = l2jax.SweepConfig(l2=(1e-3,), seeds=SEEDS, epochs=2, train_size=EXAMPLES, val_size=10, batch_size=BATCH)
+    for _ in l2jax.Sweep(config, l2jax.load_dataset("mnist_small")).epochs(profile=folder):
+        pass
+    (path,) = folder.glob("**/*.trace.json.gz")
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    events = [event for event in events if event.get("ph") == "X" and "hlo_op" in event.get("args", {})]
+    names = {event["args"]["hlo_op"] for event in events}
+    programs = [operations(path.read_text()) for path in folder.glob("*after_optimizations.txt")]
+    return events, max(programs, key=lambda program: len(names & program.keys()))
+
+
+def self_times(events: Iterable[dict[str, Any]]) -> collections.Counter[str]:
+    """Microseconds by operation, without those of operations within it, such as the body of a loop."""
+    threads = collections.defaultdict(list)
+    for event in events:
+        threads[event["pid"], event["tid"]].append(event)
+    times: collections.Counter[str] = collections.Counter()
+    for thread in threads.values():
+        within: list[dict[str, Any]] = []
+        for event in sorted(thread, key=lambda event: (event["ts"], -event["dur"])):
+            while within and within[-1]["ts"] + within[-1]["dur"] <= event["ts"] + NANOSECOND:
+                within.pop()
+            if within:
+                times[within[-1]["args"]["hlo_op"]] -= event["dur"]
+            times[event["args"]["hlo_op"]] += event["dur"]
+            within.append(event)
+    return times
+
+
+def operations(program: str) -> dict[str, Operation]:
+    """The operations of a compiled program, in XLA's text, by name."""
+    tables = re.split(r"^(?:FileNames|FunctionNames|FileLocations|StackFrames)$", program, flags=re.MULTILINE)[1:]
+    files, _, locations, frames = (dict(re.findall(r"^(\d+) (.*)", table, re.MULTILINE)) for table in tables)
+
+    def source_line(frame: str) -> str:
+        """The innermost call in the model or the training; numbers of frames, locations and files refer to tables."""
+        while frame != "0":
+            location, parent = re.findall(r"=(\d+)", frames[frame])
+            file, _, line, *_ = re.findall(r"=(\d+)", locations[location])
+            path = Path(files[file].strip('"'))
+            if path.parent.name == "l2jax" and path.name in SOURCES:
+                return linecache.getline(str(path), int(line)).strip()
+            frame = str(int(parent) - 1)
+        return ""
+
+    found = {}
+    for name, shape, metadata in re.findall(
+        r"^ *(?:ROOT )?%(\S+) = (\S+?)[{ ].*?metadata=\{(.*)\}", program, re.MULTILINE
+    ):
+        path = re.search(r'op_name="(.*?)"', metadata)
+        frame = re.search(r"stack_frame_id=(\d+)", metadata)
+        path = path[1] if path else ""
+        stage = "backward" if "transpose(" in path else "forward" if "jvp(" in path else ""
+        found[name] = Operation(shape, path.rpartition("/")[2], stage, source_line(frame[1]) if frame else "")
+    return found
+
+
+def show(times: dict[str, float], program: dict[str, Operation]) -> None:
+    """Prints times (microseconds by name of the operation): by line of the source, then by kind of operation."""
+    lines: collections.Counter[tuple[str, ...]] = collections.Counter()
+    kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
+    for name, time in times.items():
+        operation = program.get(name, Operation("", "", "", ""))
+        line = operation.line or "(loops, copies, the order of the examples)"
+        lines[f"{operation.stage:8}", line] += time
+        kinds[f"{operation.stage:8}", f"{operation.primitive:20}", f"{operation.shape:20}", line] += time
+    total = sum(times.values())
+    print(f"{total:.0f} us a trial and step, on one core")
+    for title, table in (("By line of the source", lines), ("By operation", kinds)):
+        print(f"\n{title}, down to {SHOWN:.1%} of the time:")
+        for what, time in table.most_common():
+            if time >= SHOWN * total:
+                print(f"{time:8.0f} us {time / total:4.0%}  {'  '.join(what)}"[:140])
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        events, program = trace(Path(folder))
+    trial_steps = SEEDS * EXAMPLES // BATCH
+    show({name: time / trial_steps for name, time in self_times(events).items()}, program)
+
+
+if __name__ == "__main__":
+    main()
