@@ -26,11 +26,11 @@ def rates(record: dict[str, Any]) -> Figure:
     if limit:
         median = statistics.median(limit["rates"])
         axes.axvline(median, color=LIMIT, linestyle="--")
-        text = f"matrix products alone: {median:,.0f}"
-        axes.annotate(text, (median, 0), (-6, 0), textcoords="offset points", ha="right", va="center", color=LIMIT)
+        text = f"matrix products alone, at the machine's peak: {median:,.0f}"
+        axes.text(median, 1, text, transform=axes.get_xaxis_transform(), ha="right", va="bottom", color=LIMIT)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("trial-examples per second")
-    axes.set_xlim(0, 1.06 * max(axes.get_xlim()[1], 0))
+    axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
     axes.xaxis.set_major_formatter(_thousands)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -54,6 +54,7 @@ def sizes(record: dict[str, Any]) -> Figure:
     memory_axes.set_xlabel("trials")
     memory_axes.set_xscale("log", base=2)
     memory_axes.set_xticks(trials, trials)
+    figure.align_ylabels()
     for axes in (rate_axes, compile_axes, memory_axes):
         axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.yaxis.set_major_formatter(_thousands)

@@ -2,8 +2,8 @@
 
     python benchmarks/profile_step.py
 
-Traces one warm epoch of a small sweep with `jax.profiler` and adds up the time that each compiled operation itself took,
-per trial and step. What an operation is there for, the compiled program tells: which line of the model or of the
+Traces one warm epoch of a small sweep with `jax.profiler` and adds up the time that each compiled operation itself
+took, per trial and step. What an operation is there for, the compiled program tells: which line of the model or of the
 training it comes from, and whether it belongs to the forward or to the backward pass. The gradient of a kernel has the
 kernel's shape: (3 * 3 * 32, 64) in the second convolution.
 """
@@ -59,12 +59,12 @@ def trace(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
     return events, max(programs, key=lambda program: len(names & program.keys()))
 
 
-def self_times(events: Iterable[dict[str, Any]]) -> collections.Counter[str]:
+def self_times(events: Iterable[dict[str, Any]]) -> dict[str, float]:
     """Microseconds by operation, without those of operations within it, such as the body of a loop."""
     threads = collections.defaultdict(list)
     for event in events:
         threads[event["pid"], event["tid"]].append(event)
-    times: collections.Counter[str] = collections.Counter()
+    times: dict[str, float] = collections.defaultdict(float)
     for thread in threads.values():
         within: list[dict[str, Any]] = []
         for event in sorted(thread, key=lambda event: (event["ts"], -event["dur"])):
@@ -107,8 +107,8 @@ def operations(program: str) -> dict[str, Operation]:
 
 def show(times: dict[str, float], program: dict[str, Operation]) -> None:
     """Prints times (microseconds by name of the operation): by line of the source, then by kind of operation."""
-    lines: collections.Counter[tuple[str, ...]] = collections.Counter()
-    kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
+    lines: dict[tuple[str, ...], float] = collections.defaultdict(float)
+    kinds: dict[tuple[str, ...], float] = collections.defaultdict(float)
     for name, time in times.items():
         operation = program.get(name, Operation("", "", "", ""))
         line = operation.line or "(loops, copies, the order of the examples)"
@@ -118,7 +118,7 @@ def show(times: dict[str, float], program: dict[str, Operation]) -> None:
     print(f"{total:.0f} us a trial and step, on one core")
     for title, table in (("By line of the source", lines), ("By operation", kinds)):
         print(f"\n{title}, down to {SHOWN:.1%} of the time:")
-        for what, time in table.most_common():
+        for what, time in sorted(table.items(), key=lambda item: -item[1]):
             if time >= SHOWN * total:
                 print(f"{time:8.0f} us {time / total:4.0%}  {'  '.join(what)}"[:140])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.metadata
-import math
 import os
 import platform
 import re
@@ -93,22 +92,27 @@ def ratios(rows: dict[str, Row], comparison: Comparison) -> list[float]:
     return [rate / reference for rate, reference in pairs]
 
 
-def loss_ratio(row: Row, reference: Row) -> float:
-    """How a peer's training losses compare with the reference's at the same strengths: 1 is equal, NaN unknown.
+def loss_ratio(row: Row, reference: Row) -> float | None:
+    """A peer's training losses over the reference's at the same strengths; None if they were not measured.
 
     The median over strengths of the ratio of means over seeds.
     """
+    if "losses" not in row or "losses" not in reference:
+        return None
     # The slow peer may have the first strengths only.
-    pairs = zip(row.get("losses", []), reference.get("losses", []), strict=False)
-    return statistics.median([statistics.fmean(own) / statistics.fmean(other) for own, other in pairs] or [math.nan])
+    pairs = zip(row["losses"], reference["losses"], strict=False)
+    return statistics.median(statistics.fmean(own) / statistics.fmean(other) for own, other in pairs)
 
 
 def all_is_well(record: dict[str, Any]) -> bool:
-    """Whether no peer failed and all that were measured learnt the same."""
-    rows = record["table"]
-    apart = [abs(loss_ratio(row, rows["l2jax"]) - 1) for row in rows.values()]
-    failed = any("failed" in row for row in [*rows.values(), *record["sizes"].values()])
-    return not failed and not any(distance > SAME_LOSS for distance in apart)
+    """Whether no peer failed and all learnt the same."""
+    rows, sizes = record["table"].values(), record["sizes"].values()
+    failed = any("failed" in row for row in [*rows, *sizes])
+    return not failed and all(_same(loss_ratio(row, record["table"]["l2jax"])) for row in rows)
+
+
+def _same(ratio: float | None) -> bool:
+    return ratio is None or abs(ratio - 1) <= SAME_LOSS  # which NaN is not
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -147,14 +151,14 @@ def markdown(record: dict[str, Any]) -> str:
 def _cells(row: Row, reference: Row) -> list[str]:
     if trouble := _trouble(row):
         return [row["name"], f"{row['trials']}", trouble, "", "", ""]
-    difference = loss_ratio(row, reference) - 1
+    ratio = loss_ratio(row, reference)
     return [
         row["name"],
         f"{row['trials'] or ''}",
         _spread(row["rates"]),
         f"{row['start_seconds']:.1f}",
         f"{row['peak_memory'] / 1e6:,.0f}",
-        "" if math.isnan(difference) else f"{difference:+.0%}" + " DIFFERS" * (abs(difference) > SAME_LOSS),
+        "" if ratio is None else f"{ratio - 1:+.0%}" + ("" if _same(ratio) else " DIFFERS"),
     ]
 
 
@@ -170,11 +174,11 @@ def _size_cells(row: Row) -> list[str]:
 
 
 def _verdict(comparison: Comparison, found: list[float]) -> list[str]:
-    at_least = "" if comparison.at_least is None else f"{comparison.at_least:g}"
-    if not found:
-        return [comparison.name, "not measured", at_least, ""]
-    falls_short = at_least and statistics.median(found) < comparison.at_least
-    return [comparison.name, _spread(found), at_least, "" if not at_least else "falls short" if falls_short else "met"]
+    name, at_least = comparison.name, comparison.at_least
+    if at_least is None:
+        return [name, _spread(found), "", ""]
+    verdict = ("met" if statistics.median(found) >= at_least else "falls short") if found else ""
+    return [name, _spread(found), f"{at_least:g}", verdict]
 
 
 def _trouble(row: Row) -> str:

@@ -101,7 +101,7 @@ class Running:
         return np.concatenate([np.reshape(part, (num_strengths, -1)) for part in losses], axis=1).tolist()
 
     def _answer(self, process: subprocess.Popen[str]) -> dict[str, Any]:
-        for line in process.stdout:
+        for line in process.stdout or ():
             if line.startswith("{"):  # libraries print as they please
                 return json.loads(line)
         self._errors.seek(0)

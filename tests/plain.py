@@ -59,7 +59,7 @@ def sweep(
     config: SweepConfig,
     optimizer: Callable[[float], optax.GradientTransformation] = optax.adam,
 ) -> dict[str, np.ndarray]:
-    """Trains one trial after the other; returns each metric as (l2, seed, epoch), those of the test part as (l2, seed)."""
+    """Trains one trial after the other; returns metrics (l2, seed, epoch), those of the test part (l2, seed)."""
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: model(nnx.Rngs(0))))
     tx = optimizer(config.learning_rate)
 

@@ -58,8 +58,8 @@ def test_penalty_has_gradient_l2_times_kernel_and_0_on_biases():
 
 
 def test_objective_is_the_mean_over_the_examples_of_the_mask():
-    network = plain.network(mlp, seed=0)
-    rng = np.random.default_rng(0)
+    network = nnx.merge(nnx.graphdef(nnx.eval_shape(lambda: mlp(nnx.Rngs(0)))), random_params(mlp))
+    rng = np.random.default_rng(1)
     images, labels = rng.uniform(size=(7, 2, 3, 1)).astype(np.float32), rng.integers(0, 3, 7)
     real = np.array([True, False, True, True, False, False, True])
     params = nnx.state(network)

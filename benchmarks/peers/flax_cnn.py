@@ -38,7 +38,7 @@ def cross_entropy(params: Any, images: Array, labels: Array) -> Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def step(state: Any, l2: Array, images: Array, labels: Array, optimizer: optax.GradientTransformation) -> Any:
+def step(state: Any, l2: Any, images: Array, labels: Array, optimizer: optax.GradientTransformation) -> Any:
     def objective(params: Any) -> Array:
         kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
         return cross_entropy(params, images, labels) + l2 / 2 * sum(jnp.sum(kernel**2) for kernel in kernels)

@@ -19,7 +19,7 @@ def main() -> None:
     states = [flax_cnn.init(seed, optimizer) for seed in range(len(job.l2))]
     cross_entropy = jax.jit(flax_cnn.cross_entropy)
 
-    def step(state: Any, l2: jax.Array, images: jax.Array, labels: jax.Array, batch: jax.Array) -> Any:
+    def step(state: Any, l2: Any, images: jax.Array, labels: jax.Array, batch: Any) -> Any:
         return flax_cnn.step(state, l2, images[batch], labels[batch], optimizer)
 
     step = jax.jit(step, donate_argnums=0)

@@ -20,9 +20,14 @@ def main() -> None:
     state = jax.vmap(lambda key: flax_cnn.init(key, optimizer))(jax.random.split(jax.random.key(0), len(job.l2)))
     cross_entropy = jax.jit(jax.vmap(flax_cnn.cross_entropy, in_axes=(0, None, None)))
 
-    def epoch(state: Any, images: jax.Array, labels: jax.Array, batches: jax.Array) -> Any:
-        step = jax.vmap(lambda *args: flax_cnn.step(*args, optimizer), in_axes=(0, 0, None, None))
-        return jax.lax.scan(lambda state, b: (step(state, l2, images[b], labels[b]), None), state, batches)[0]
+    def epoch(state: Any, images: jax.Array, labels: jax.Array, batches: Any) -> Any:
+        def step(state: Any, batch: jax.Array) -> tuple[Any, None]:
+            def one_trial(state: Any, l2: jax.Array) -> Any:
+                return flax_cnn.step(state, l2, images[batch], labels[batch], optimizer)
+
+            return jax.vmap(one_trial)(state, l2), None
+
+        return jax.lax.scan(step, state, batches)[0]
 
     epoch = jax.jit(epoch, donate_argnums=0)
 
