@@ -45,6 +45,8 @@ class Options(SweepConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.profile, Path | None):
+            raise InvalidInput("profile", self.profile, "a folder, where files can be written")
         if self.run_dir is None:
             return
         with contextlib.suppress(OSError):

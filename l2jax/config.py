@@ -80,7 +80,7 @@ class SweepConfig:
     """L2 strengths: numbers, log:LOW:HIGH:COUNT grids."""
     seeds: int = 3
     """Trials at each strength."""
-    epochs: int = 30
+    epochs: int = 25
     """Passes over the training examples."""
     batch_size: int = 32
     """Examples a step."""
@@ -88,7 +88,7 @@ class SweepConfig:
     """Adam's learning rate."""
     train_size: int | None = 400
     """Training examples of a trial."""
-    val_size: int = 500
+    val_size: int = 400
     """Examples held out of training."""
     dataset: str = "mnist_small"
     """Data set."""

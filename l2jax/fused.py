@@ -38,7 +38,6 @@ class Lowering(NamedTuple):
 DEFAULT_LOWERING = Lowering()
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def conv_relu_max_pool(x: Array, kernel: Array, bias: Array, lowering: Lowering = DEFAULT_LOWERING) -> Array:
     """Convolution, bias, ReLU and 2x2 max-pooling in one, with the batch as the last axis.
 
@@ -57,6 +56,11 @@ def conv_relu_max_pool(x: Array, kernel: Array, bias: Array, lowering: Lowering 
     Returns:
       (O, (H - KH + 1) // 2, (W - KW + 1) // 2, B).
     """
+    return _conv_relu_max_pool(x, kernel, bias, lowering)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _conv_relu_max_pool(x, kernel, bias, lowering):
     return _conv_relu_max_pool_fwd(x, kernel, bias, lowering)[0]
 
 
@@ -86,7 +90,7 @@ def _conv_relu_max_pool_bwd(lowering, saved, d_out):
     return _add_phase_columns(d_columns, x.shape, kernel.shape), d_kernel, d_bias
 
 
-conv_relu_max_pool.defvjp(_conv_relu_max_pool_fwd, _conv_relu_max_pool_bwd)
+_conv_relu_max_pool.defvjp(_conv_relu_max_pool_fwd, _conv_relu_max_pool_bwd)
 
 
 def _relu_of_max(phases, bias):

@@ -41,7 +41,8 @@ def test_no_words_give_the_defaults():
 def test_every_option_is_read():
     words = (
         "--l2 0 log:1e-3:1e-1:3 --seeds 5 --epochs 7 --batch-size 8 --learning-rate 1e-2 --train-size all "
-        "--val-size 9 --dataset digits --run-dir here --quiet"
+        "--val-size 9 --dataset digits --bfloat16 --devices 2 --trials-at-once 6 --autotune --run-dir here "
+        "--profile there --quiet"
     )
     assert cli.parse(words.split()) == cli.Options(
         l2=(0.0, 1e-3, 1e-2, 1e-1),
@@ -52,7 +53,12 @@ def test_every_option_is_read():
         train_size=None,
         val_size=9,
         dataset="digits",
+        bfloat16=True,
+        devices=2,
+        trials_at_once=6,
+        autotune=True,
         run_dir=Path("here"),
+        profile=Path("there"),
         quiet=True,
     )
 
@@ -62,7 +68,7 @@ def test_help_has_every_option_with_its_default(capsys):
         cli.main(["--help"])
     assert caught.value.code == 0
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
-    shown = {"l2": "0 log:1e-4:1e-1:7", "run_dir": "runs/DATE_TIME"}
+    shown = {"l2": "0 log:1e-4:1e-1:7", "devices": "all", "trials_at_once": "all", "run_dir": "none", "profile": "none"}
     for field in dataclasses.fields(cli.Options):
         line = re.search(rf"--{field.name.replace('_', '-')} [^()]*\(default: ([^)]*)\)", text)
         assert line, field.name
@@ -124,6 +130,12 @@ def test_every_way_in_is_the_same():
         ("--val-size 1000000 --train-size all", "--val-size", "1000000"),
         ("--dataset mnist_smal", "--dataset", "mnist_smal"),
         ("--dataset", "--dataset", "nothing"),
+        ("--devices 0", "--devices", "0"),
+        ("--devices one", "--devices", "one"),
+        ("--trials-at-once -1", "--trials-at-once", "-1"),
+        ("--bfloat16=yes", "command line", "yes"),
+        ("--profile", "--profile", "nothing"),
+        ("--profile a b", "--profile", "a b"),
         ("--run-dir", "--run-dir", "nothing"),
         ("--run-dir a b", "--run-dir", "a b"),
         ("--run-dir full", "--run-dir", "full"),
@@ -187,10 +199,11 @@ def test_metrics_lines_are_the_results(tiny_run):
     run_dir, _ = tiny_run
     data = l2jax.load_results(run_dir).data
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2]
+    assert [(line["epoch"], line["first_trial"]) for line in lines] == [(1, 0), (2, 0)]
     for line in lines:
         for name in ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm"):
-            np.testing.assert_allclose(line[name], data[name].sel(epoch=line["epoch"]).values, rtol=1e-6)
+            trials = data[name].sel(epoch=line["epoch"]).values.ravel()  # strength by strength, seed by seed
+            np.testing.assert_allclose(line[name], trials, rtol=1e-6)
 
 
 def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
@@ -212,7 +225,11 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
         ]
         assert ("minimum" in printed or "both" in printed) == (l2 == results.best(rule="min"))
         assert ("one" in printed or "both" in printed) == (l2 == results.best(rule="1se"))
-    assert [line.split(":")[0] for line in finished.stderr.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+    assert [line.split(":")[0] for line in finished.stderr.splitlines()] == [
+        "4 trials at once",
+        "epoch 1/2",
+        "epoch 2/2",
+    ]
 
 
 def test_quiet_prints_nothing(tmp_path, capfd):

@@ -74,7 +74,7 @@ def test_bad_strengths(words, given):
         {"epochs": 0},
         {"epochs": 10**9},
         {"batch_size": 0},
-        {"batch_size": 501},  # the training part is 500
+        {"batch_size": 401},  # the training part is 400
         {"learning_rate": 0},
         {"learning_rate": -1e-3},
         {"learning_rate": float("inf")},
