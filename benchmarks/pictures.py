@@ -63,4 +63,4 @@ def sizes(record: dict[str, Any]) -> Figure:
     return figure
 
 
-_thousands = FuncFormatter(lambda value, _: f"{value:,.0f}")
+_thousands = FuncFormatter(lambda value, _: f"{value:,g}")

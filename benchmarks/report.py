@@ -130,7 +130,8 @@ def markdown(record: dict[str, Any]) -> str:
         f"Training alone: {plan['examples']:,} digits in batches of 32, float32, Adam. Medians of {plan['rounds']}",
         f"rounds ({plan['slow_rounds']} of the slowest), in parentheses the lowest and the highest. Loss: the training",
         f"loss after {plan['warm_up']} epochs, against that of l2jax. An example takes {flops / 1e6:.1f} MFLOP; at its",
-        f"peak the machine does {_spread(gflops)} GFLOP/s.",
+        f"peak the machine does {_spread(gflops)} GFLOP/s."
+        + " Start-up: of several at a time." * (plan["at_once"] > 1),
         "",
         *_table(
             ["", "trials", "trial-examples/s", "start-up, s", "memory, MB", "loss"],

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,37 +37,40 @@ class Plan(NamedTuple):
     """How much is measured."""
 
     examples: int
+    strengths: int
+    seeds: int
     warm_up: int
     """Epochs that every peer trains before the rounds."""
     rounds: int
-    seeds: int
-    """Trials at each strength."""
-    slow_strengths: int
     slow_rounds: int
-    """Of the peer that would take hours for the others' work."""
+    """Of the peer that would take hours for the others' work; it has one seed only, too."""
+    epochs: int
+    """In a round."""
     sizes: tuple[int, ...]
-    """Numbers of trials, for l2jax alone."""
+    """Numbers of trials for l2jax alone."""
+    at_once: int
+    """Peers to start at the same time."""
 
 
-FULL = Plan(1024, 3, 5, 2 * len(cores()), len(STRENGTHS), 2, (1, 2, 4, 8, 16, 32, 64, 128, 256))
-QUICK = Plan(512, 1, 2, len(cores()), 2, 1, (1, 16, 64))
+FULL = Plan(1024, len(STRENGTHS), 2 * len(cores()), 3, 5, 2, 2, (2, 4, 8, 16, 32, 64, 128, 256), at_once=1)
+QUICK = Plan(256, 2, len(cores()), 1, 2, 1, 4, (32,), at_once=len(cores()))
 
 
 def peers(plan: Plan) -> dict[str, Peer]:
     """The rows of the table, by the names by which `report.COMPARISONS` calls them."""
-    whole = {"strengths": STRENGTHS, "seeds": plan.seeds, "rounds": plan.rounds, "epochs": 4}
-    single = {"strengths": STRENGTHS[:1], "seeds": 1, "rounds": plan.rounds, "epochs": 16}
-    slow = {"strengths": STRENGTHS[: plan.slow_strengths], "seeds": 1, "rounds": plan.slow_rounds, "epochs": 1}
+    strengths = STRENGTHS[: plan.strengths]
+    whole = {"strengths": strengths, "seeds": plan.seeds, "rounds": plan.rounds, "epochs": plan.epochs}
+    single = {"strengths": strengths[:1], "seeds": 1, "rounds": plan.rounds, "epochs": 4 * plan.epochs}
+    slow = {"strengths": strengths, "seeds": 1, "rounds": plan.slow_rounds, "epochs": 1}
     torch = functools.partial(Peer, script="torch_loop", needs=("torch",), **whole)
+    last = {"variant": "channels_last"}
     return {
         "l2jax": Peer("l2jax", "l2jax_sweep", **whole),
         "keras": Peer("Keras 3 on TensorFlow, model.fit", "keras_fit", needs=("keras", "tensorflow"), **whole),
         "torch": torch("PyTorch, 1 process"),
-        "torch_last": torch("PyTorch, 1 process, channels_last", variant="channels_last"),
+        "torch_last": torch("PyTorch, 1 process, channels_last", **last),
         "torch_cores": torch("PyTorch, a process a core", process_a_core=True),
-        "torch_cores_last": torch(
-            "PyTorch, a process a core, channels_last", variant="channels_last", process_a_core=True
-        ),
+        "torch_cores_last": torch("PyTorch, a process a core, channels_last", process_a_core=True, **last),
         "jax_vmap": Peer("JAX as tutorials write it: vmap, lax.scan", "jax_vmap", **slow),
         "flax_cores": Peer("Flax, a process a trial, one on each core", "flax_loop", process_a_core=True, **whole),
         "flax_single": Peer("Flax, 1 trial", "flax_loop", **single),
@@ -76,20 +80,23 @@ def peers(plan: Plan) -> dict[str, Peer]:
 
 
 def sizes(plan: Plan) -> dict[str, Peer]:
-    """l2jax with more and more trials, all in rounds of about the same length."""
+    """l2jax with more and more trials; where they are few, with as many epochs more."""
     shapes = {size: (STRENGTHS[: min(size, len(STRENGTHS))], max(1, size // len(STRENGTHS))) for size in plan.sizes}
     return {
-        f"l2jax_{size}": Peer(f"l2jax, {size} trials", "l2jax_sweep", *shape, max(1, 32 // size), plan.rounds)
+        f"l2jax_{size}": Peer(f"l2jax, {size} trials", "l2jax_sweep", *shape, max(1, 32 // size), min(3, plan.rounds))
         for size, shape in shapes.items()
     }
 
 
-def measure(peers: dict[str, Peer], data: Path, examples: int, warm_up: int) -> dict[str, dict[str, Any]]:
+def measure(
+    peers: dict[str, Peer], data: Path, examples: int, warm_up: int, at_once: int = 1
+) -> dict[str, dict[str, Any]]:
     """Starts and warms up all peers, then lets them train in turns.
 
     Args:
       data: an .npz file as `Job` says, of that many examples.
       warm_up: epochs.
+      at_once: peers to start at the same time, which takes less time in all, but more for each.
 
     Returns:
       For each peer its `name`, its number of `trials`, and either why it was `skipped` or `failed`, or
@@ -101,42 +108,45 @@ def measure(peers: dict[str, Peer], data: Path, examples: int, warm_up: int) -> 
     rows: dict[str, dict[str, Any]] = {}
     running: dict[str, Running] = {}
     with contextlib.ExitStack() as stack:
-        for key, peer in peers.items():
-            row = rows[key] = {"name": peer.name, "trials": peer.num_trials}
-            if missing := peer.missing():
-                row["skipped"] = f"{' and '.join(missing)} not installed"
-                tell(f"{peer.name}: skipped, {row['skipped']}")
-                continue
+
+        def start(key: str) -> None:
+            peer, row = peers[key], rows[key]
             tell(f"{peer.name}: start and warm-up")
             with noting_failure(row):
+                begin = time.perf_counter()
                 running[key] = stack.enter_context(Running(peer, data))
-                row |= warmed_up(running[key], warm_up)
+                answer = running[key].ask("train 1")
+                row["start_seconds"] = time.perf_counter() - begin
+                row |= {name: answer[name] for name in ("compile_seconds",) if name in answer}
+                if warm_up > 1:
+                    running[key].ask(f"train {warm_up - 1}")
                 if len(peer.strengths) > 1:  # one trial is too few to tell
                     row["losses"] = running[key].ask("losses")["losses"]
                 row["rates"] = []
+
+        def train(key: str) -> None:
+            peer, row = peers[key], rows[key]
+            with noting_failure(row):
+                answer = running[key].ask(f"train {peer.epochs}")
+                row["peak_memory"] = answer["peak_memory"]
+                if "flops_per_second" in answer:
+                    row["rates"].append(answer["flops_per_second"] / report.flops_per_example())
+                else:
+                    row["rates"].append(peer.num_trials * peer.epochs * examples / answer["seconds"])
+
+        for key, peer in peers.items():
+            rows[key] = {"name": peer.name, "trials": peer.num_trials}
+            if missing := peer.missing():
+                rows[key]["skipped"] = f"{' and '.join(missing)} not installed"
+                tell(f"{peer.name}: skipped, {rows[key]['skipped']}")
+        with ThreadPoolExecutor(at_once) as threads:
+            list(threads.map(start, [key for key in peers if "skipped" not in rows[key]]))
         for number in range(max(peer.rounds for peer in peers.values())):
             tell(f"round {number + 1}")
-            for key, process in running.items():
-                peer, row = peers[key], rows[key]
-                if number >= peer.rounds or "failed" in row:
-                    continue
-                with noting_failure(row):
-                    answer = process.ask(f"train {peer.epochs}")
-                    row["peak_memory"] = answer["peak_memory"]
-                    if "flops_per_second" in answer:
-                        row["rates"].append(answer["flops_per_second"] / report.flops_per_example())
-                    else:
-                        row["rates"].append(peer.num_trials * peer.epochs * examples / answer["seconds"])
+            for key, peer in peers.items():
+                if number < peer.rounds and "rates" in rows[key] and "failed" not in rows[key]:
+                    train(key)
     return rows
-
-
-def warmed_up(process: Running, epochs: int) -> dict[str, float]:
-    start = time.perf_counter()
-    answer = process.ask("train 1")
-    seconds = time.perf_counter() - start
-    if epochs > 1:
-        process.ask(f"train {epochs - 1}")
-    return {name: answer[name] for name in ("compile_seconds",) if name in answer} | {"start_seconds": seconds}
 
 
 @contextlib.contextmanager
@@ -149,7 +159,7 @@ def noting_failure(row: dict[str, Any]) -> Iterator[None]:
 
 
 def tell(progress: str) -> None:
-    print(f"{time.monotonic() - BEGIN:4.0f} s  {progress}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{time.monotonic() - BEGIN:4.0f} s  {progress}\n")  # in one piece, unlike what print writes
 
 
 def digits(num_examples: int, path: Path) -> None:
@@ -171,9 +181,11 @@ def main() -> int:
         data = Path(folder, "digits.npz")
         digits(plan.examples, data)
         record = report.header() | {"plan": plan._asdict()}
-        record["table"] = measure(peers(plan), data, plan.examples, plan.warm_up)
+        record["table"] = measure(peers(plan), data, plan.examples, plan.warm_up, plan.at_once)
         tell("l2jax with more and more trials")
-        record["sizes"] = measure(sizes(plan), data, plan.examples, 1)
+        ours = {f"l2jax_{row['trials']}": row for row in record["table"].values() if "compile_seconds" in row}
+        more = ours | measure(sizes(plan), data, plan.examples, warm_up=1)
+        record["sizes"] = dict(sorted(more.items(), key=lambda item: item[1]["trials"]))
     options.output.mkdir(parents=True, exist_ok=True)
     Path(options.output, "throughput.json").write_text(json.dumps(record, indent=1))
     for draw in (pictures.rates, pictures.sizes):
