@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 DEFAULT_STRENGTHS: str = "0 log:1e-4:1e-1:7"
 MAX_TRIALS = MAX_EPOCHS = 1_000_000
@@ -26,34 +28,53 @@ def _one_line(given: object) -> str:
     return (text if len(text) <= 60 else f"{text[:57]}...") or "nothing"
 
 
-def parse_strengths(words: str | Iterable[str | float]) -> tuple[float, ...]:
-    """Reads L2 strengths.
+class Domain(NamedTuple):
+    """The values that a hyperparameter may take."""
+
+    contains: Callable[[float], bool]
+    words: str
+
+
+# Far beyond what trains, but within what float32 can square without overflow, which would hide divergence.
+DOMAINS = {
+    "l2": Domain(lambda value: 0 <= value <= 1e12, "numbers from 0 to 1e12"),
+    "learning_rate": Domain(lambda value: 1e-30 <= value <= 1e30, "numbers from 1e-30 to 1e30"),
+    "weight_decay": Domain(lambda value: 0 <= value <= 1e12, "numbers from 0 to 1e12"),
+    "label_smoothing": Domain(lambda value: 0 <= value < 1, "numbers >= 0 and < 1"),
+}
+"""Of each hyperparameter that a sweep takes several values of: one field of `SweepConfig` and of `train.Trial` each."""
+
+
+def parse_values(option: str, words: float | str | Iterable[str | float]) -> tuple[float, ...]:
+    """Reads the values of a hyperparameter.
 
     Args:
+      option: its name, one of `DOMAINS`.
       words: numbers (0.001, "1e-3") and logarithmic grids ("log:LOW:HIGH:COUNT", both ends included), mixed
         freely; one string may hold several, separated by spaces.
 
     Raises:
-      InvalidInput: for a word that is no strength, a strength that comes twice, or no word at all.
+      InvalidInput: for a word that is no value of it, a value that comes twice, or no word at all.
     """
-    accepted = "finite numbers >= 0, each once, or log:LOW:HIGH:COUNT with 0 < LOW < HIGH, COUNT >= 2"
-    strengths: dict[float, None] = {}  # a set that keeps its order
-    try:
-        words = words.split() if isinstance(words, str) else list(words)
-    except TypeError:
-        raise InvalidInput("l2", words, accepted) from None
+    domain = DOMAINS[option]
+    accepted = f"{domain.words}, each once, or log:LOW:HIGH:COUNT with 0 < LOW < HIGH, COUNT >= 2"
+    values: dict[float, None] = {}  # a set that keeps its order
+    if isinstance(words, str):
+        words = words.split()
+    elif not isinstance(words, Iterable):
+        words = [words]
     for word in words:
         try:
             grid = _log_grid(word) if isinstance(word, str) and word.startswith("log:") else [float(word)]
         except (TypeError, ValueError, OverflowError):
-            raise InvalidInput("l2", word, accepted) from None
-        for strength in grid:
-            if not 0 <= strength < math.inf or strength in strengths:
-                raise InvalidInput("l2", word, accepted)
-            strengths[abs(strength)] = None  # abs: -0.0 is 0
-    if not strengths:
-        raise InvalidInput("l2", "", accepted)
-    return tuple(strengths)
+            raise InvalidInput(option, word, accepted) from None
+        for value in grid:
+            if not domain.contains(value) or value in values:
+                raise InvalidInput(option, word, accepted)
+            values[abs(value)] = None  # abs: -0.0 is 0
+    if not values:
+        raise InvalidInput(option, "", accepted)
+    return tuple(values)
 
 
 def _log_grid(word: str) -> list[float]:
@@ -68,30 +89,40 @@ def _log_grid(word: str) -> list[float]:
 
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
-    """One sweep: every strength in `l2` trained from every seed, all at once.
+    """One sweep: every combination of hyperparameters trained from every seed on every fold, all at once.
 
-    Numbers of any library are taken and kept as Python's own, `l2` as `parse_strengths` reads it.
+    Numbers of any library are taken and kept as Python's own, those of hyperparameters as `parse_values` reads them.
 
     Raises:
       InvalidInput: for an option that cannot be used, whatever the data set.
     """
 
-    l2: tuple[float, ...] = parse_strengths(DEFAULT_STRENGTHS)
+    l2: tuple[float, ...] = parse_values("l2", DEFAULT_STRENGTHS)
     """L2 strengths: numbers, log:LOW:HIGH:COUNT grids."""
     seeds: int = 3
-    """Trials at each strength."""
+    """Trials at each setting."""
     epochs: int = 25
     """Passes over the training examples."""
     batch_size: int = 32
     """Examples a step."""
-    learning_rate: float = 1e-3
-    """Adam's learning rate."""
+    learning_rate: tuple[float, ...] = (1e-3,)
+    """Adam's learning rates, as --l2."""
+    weight_decay: tuple[float, ...] = (0.0,)
+    """Decoupled weight decays (AdamW's), as --l2."""
+    label_smoothing: tuple[float, ...] = (0.0,)
+    """Label smoothings, as --l2."""
     train_size: int | None = 400
-    """Training examples of a trial."""
-    val_size: int = 400
-    """Examples held out of training."""
+    """Training examples of a trial; with folds, of all folds."""
+    val_size: int | str | None = 400
+    """Examples held out of training; "test": validate on the test part."""
+    folds: int | None = None
+    """Folds of cross-validation, in place of --val-size."""
+    label_noise: float = 0.0
+    """Fraction of training labels made wrong."""
     dataset: str = "mnist_small"
-    """Data set."""
+    """Data set: of tensorflow-datasets, or .npz."""
+    data_dir: str | None = None
+    """Folder of tensorflow-datasets' data sets; none: the usual."""
     bfloat16: bool = False
     """Multiply matrices in bfloat16; sum in float32."""
     devices: int | None = None
@@ -102,47 +133,79 @@ class SweepConfig:
     """Time the ways to compute; keep the fastest."""
 
     def __post_init__(self) -> None:
-        checked = {
-            "l2": parse_strengths(self.l2),
-            "seeds": _count("seeds", self.seeds, MAX_TRIALS),
-            "epochs": _count("epochs", self.epochs, MAX_EPOCHS),
+        checked = {name: parse_values(name, getattr(self, name)) for name in DOMAINS} | {
+            "seeds": _count("seeds", self.seeds, most=MAX_TRIALS),
+            "epochs": _count("epochs", self.epochs, most=MAX_EPOCHS),
             "batch_size": _count("batch_size", self.batch_size),
-            "learning_rate": _learning_rate(self.learning_rate),
-            "train_size": None if self.train_size is None else _count("train_size", self.train_size),
-            "val_size": _count("val_size", self.val_size),
-            "devices": None if self.devices is None else _count("devices", self.devices),
-            "trials_at_once": None if self.trials_at_once is None else _count("trials_at_once", self.trials_at_once),
+            "train_size": _optional_count("train_size", self.train_size),
+            "folds": None if self.folds is None else _count("folds", self.folds, least=2, most=MAX_TRIALS),
+            "label_noise": _fraction("label_noise", self.label_noise),
+            "devices": _optional_count("devices", self.devices),
+            "trials_at_once": _optional_count("trials_at_once", self.trials_at_once),
         }
+        if checked["folds"]:
+            checked["val_size"] = None
+        elif self.val_size != "test":
+            checked["val_size"] = _count("val_size", self.val_size, alternative=' or "test"')
         for option, value in checked.items():
             object.__setattr__(self, option, value)  # the class is frozen: plain assignment would raise
         if not isinstance(self.dataset, str):
             raise InvalidInput("dataset", self.dataset, "the name of a data set")
+        if not isinstance(self.data_dir, str | None):
+            object.__setattr__(self, "data_dir", _path("data_dir", self.data_dir))
         if self.num_trials > MAX_TRIALS:
-            raise InvalidInput("seeds", self.seeds, f"at most {MAX_TRIALS} trials (strengths times seeds)")
+            raise InvalidInput("seeds", self.seeds, f"at most {MAX_TRIALS} trials (settings times seeds times folds)")
         if self.train_size is not None and self.batch_size > self.train_size:
             raise InvalidInput("batch_size", self.batch_size, f"at most train_size, {self.train_size}")
 
     @property
+    def num_settings(self) -> int:
+        """Combinations of hyperparameters."""
+        return math.prod(len(getattr(self, name)) for name in DOMAINS)
+
+    @property
     def num_trials(self) -> int:
-        """Strengths times seeds."""
-        return len(self.l2) * self.seeds
+        """Settings times seeds times folds."""
+        return self.num_settings * self.seeds * (self.folds or 1)
 
 
-def _count(option: str, value: object, most: int | None = None) -> int:
+def _count(option: str, value: object, least: int = 1, most: int | None = None, alternative: str = "") -> int:
     try:
         count = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        count = 0
-    if count < 1 or (most and count > most):
-        raise InvalidInput(option, value, "a whole number >= 1" + (f" and <= {most}" if most else ""))
+        count = least - 1
+    if count < least or (most and count > most):
+        accepted = f"a whole number >= {least}" + (f" and <= {most}" if most else "") + alternative
+        raise InvalidInput(option, value, accepted)
     return count
 
 
-def _learning_rate(value: object) -> float:
+def _optional_count(option: str, value: object) -> int | None:
+    return None if value is None else _count(option, value)
+
+
+def _fraction(option: str, value: object) -> float:
     try:
-        rate = float(value)  # type: ignore[arg-type]
+        fraction = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        rate = math.nan
-    if not 0 < rate < math.inf:
-        raise InvalidInput("learning_rate", value, "a finite number > 0")
-    return rate
+        fraction = math.nan
+    if not 0 <= fraction <= 1:
+        raise InvalidInput(option, value, "a fraction, 0 to 1")
+    return fraction
+
+
+def _path(option: str, value: object) -> str:
+    try:
+        return os.fspath(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidInput(option, value, "a folder") from None
+
+
+RECIPES = {
+    "quick": SweepConfig(),
+    # Keras' regularizers.l2(c) is l2 = 2c: these are c = 0, 1e-4, 1e-3, 1e-2 and 1e-1.
+    "article": SweepConfig(
+        l2=(0.0, 2e-4, 2e-3, 2e-2, 2e-1), seeds=1, epochs=20, train_size=None, val_size="test", dataset="mnist"
+    ),
+}
+"""Sweeps by name: the default one; and MNIST in full as many tutorials do it, validated on the test part."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
-import itertools
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -21,17 +20,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
 from l2jax import train
-from l2jax.config import InvalidInput, SweepConfig, parse_strengths
-from l2jax.data import Dataset, as_dataset, split
+from l2jax.config import DOMAINS, InvalidInput, SweepConfig
+from l2jax.data import Dataset, as_dataset, load_dataset
 from l2jax.devices import Plan, plan_chunks, use_every_core
 from l2jax.fused import DEFAULT_LOWERING, Lowering
 from l2jax.model import Model, check_model, cnn_for, model_name
 from l2jax.programs import PER_TRIAL, SHARED, Programs, compile_programs
 from l2jax.results import Results, collect
-from l2jax.train import Data, Part, TrainState, Trial
+from l2jax.train import Part, TrainState, Trial
+from l2jax.trials import EVALUATION_BATCH, make_trials, share_data
 from l2jax.tuning import Tuning, autotune, default_tuning, fastest_of
-
-EVALUATION_BATCH = 64
 
 
 class Epoch(NamedTuple):
@@ -40,7 +38,7 @@ class Epoch(NamedTuple):
     epoch: int
     """Counted from 1."""
     trials: range
-    """Which trials: strength by strength, and within it seed by seed. All of them, if they fit the memory at once."""
+    """Which trials, in the order of `Sweep.axes`, the last axis fastest; all of them, if they fit the memory."""
     metrics: dict[str, np.ndarray]
     """Each (len(trials),); NaN where the trial has diverged."""
     seconds: float
@@ -58,26 +56,29 @@ def sweep(
     optimizer: train.Optimizer = optax.adam,
     **options: Any,
 ) -> Results:
-    """Trains every strength from every seed, all at the same time.
+    """Trains every combination of hyperparameters from every seed on every fold, all at the same time.
 
     Args:
       l2: strengths; each adds (l2/2) * sum(kernel**2) to the loss, where kernels are the parameters of that name.
-      seeds: trials at each strength. Trials that share a seed share split, initial parameters and data order.
+      seeds: trials at each setting. Trials that share a seed share split, initial parameters and data order.
       dataset: a name, a `Dataset`, or (images, labels) with images (N, H, W, C) of uint8.
       model: makes one trial's network from `nnx.Rngs`: any Flax module that maps images (B, H, W, C) in [0, 1] to
         logits (B, classes), and whose only state is its parameters. Other state, such as batch statistics or
         dropout keys, is refused. None takes `CNN`. Convolutions and pooling are fast if they are of `l2jax.ops`.
       optimizer: makes the optimizer from a learning rate.
-      **options: the other fields of `SweepConfig`, such as `epochs`, `batch_size`, `learning_rate`, `train_size`
-        and `val_size`; but a data set that is not named is by default trained on whole, the validation part apart.
+      **options: the other fields of `SweepConfig`, such as `epochs`, `batch_size`, `learning_rate` (one or several),
+        `folds`, `train_size` and `val_size`; but a data set that is not named is by default trained on whole, the
+        validation part apart.
 
     Raises:
       InvalidInput: for what cannot be used; says what was given and what is accepted.
     """
-    if not isinstance(dataset, str):
-        options = {"train_size": None, **options}
-    dataset = as_dataset(dataset)
-    config = SweepConfig(parse_strengths(l2), seeds, dataset=dataset.name, **options)
+    if isinstance(dataset, str):
+        config = SweepConfig(l2, seeds, dataset=dataset, **options)
+        dataset = load_dataset(config.dataset, config.data_dir)
+    else:
+        dataset = as_dataset(dataset)
+        config = SweepConfig(l2, seeds, dataset=dataset.name, **{"train_size": None, **options})
     run = Sweep(config, dataset, model, optimizer)
     for _ in run.epochs():
         pass
@@ -107,14 +108,15 @@ class Sweep:
             raise InvalidInput("bfloat16", "a model of your own", "l2jax.CNN, or layers with dtype=jnp.bfloat16")
         self.model, self.optimizer = model, optimizer
         check_model(self._model(), image_shape, num_classes)
-        parts = _parts(config, self.dataset)
-        self.num_examples = int((parts[Part.TRAIN, 0] >= 0).sum())
-        if config.batch_size > self.num_examples:
-            accepted = f"at most the {self.num_examples} examples of the training part"
+        data = share_data(config, self.dataset)
+        self._num_examples = (data.parts[Part.TRAIN] >= 0).sum(-1)
+        if config.batch_size > (fewest := self._num_examples.min()):
+            accepted = f"at most the {fewest} examples of the training part"
             raise InvalidInput("batch_size", config.batch_size, accepted)
 
-        self.axes = {"l2": config.l2, "seed": tuple(range(config.seeds))}
-        self.trials = _trials(self.axes, config)
+        self.axes = {name: getattr(config, name) for name in DOMAINS}
+        self.axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds or 1))}
+        self.trials = make_trials(self.axes)
         self.num_trials = len(self.trials.l2)
         self.history: list[Epoch] = []
         self._tested: dict[range, train.Evaluation] = {}
@@ -122,7 +124,7 @@ class Sweep:
 
         self.devices = jax.local_devices()[: min(config.devices or self.num_trials, self.num_trials)]
         self._mesh = jax.make_mesh((len(self.devices),), ("trial",), devices=self.devices)
-        self._data = self._put(_shared_data(self.dataset, parts), SHARED)
+        self._data = self._put(data, SHARED)
         self._planned: tuple[Plan, Programs] | None = None
         self._state: TrainState | None = None
 
@@ -169,12 +171,12 @@ class Sweep:
         for number in range(done + 1, self.config.epochs + 1):
             with jax.profiler.trace(profile) if profile and number == traced else contextlib.nullcontext():
                 start = time.perf_counter()
-                self._state = self._programs.epoch(self._state, put, np.int32(number), self._data)
+                self._state, running = self._programs.epoch(self._state, put, np.int32(number), self._data)
                 jax.block_until_ready(self._state)
                 seconds = time.perf_counter() - start
             self.seconds["training"] += seconds
-            rate = len(trials) * self.num_examples / seconds
-            self.history.append(Epoch(number, trials, self._measured(trials), seconds, rate))
+            rate = self._num_examples[self.trials.split[trials]].sum() / seconds
+            self.history.append(Epoch(number, trials, self._measured(trials, running), seconds, rate))
             if number == self.config.epochs:
                 self._tested[trials] = self._evaluated(trials, Part.TEST)
             yield self.history[-1]
@@ -182,9 +184,11 @@ class Sweep:
     def _num_finished(self) -> int:
         return max((epoch.trials.stop for epoch in self.history if epoch.epoch == self.config.epochs), default=0)
 
-    def _measured(self, trials: range) -> dict[str, np.ndarray]:
+    def _measured(self, trials: range, running: train.Running) -> dict[str, np.ndarray]:
         fit, held_out = self._evaluated(trials, Part.TRAIN), self._evaluated(trials, Part.VAL)
         metrics = {
+            "running_objective": np.asarray(running.objective)[: len(trials)],
+            "running_accuracy": np.asarray(running.accuracy)[: len(trials)],
             "train_loss": fit.loss,
             "train_accuracy": fit.accuracy,
             "penalty": fit.penalty,
@@ -216,13 +220,12 @@ class Sweep:
         self.seconds["compiling"] += time.perf_counter() - start
         return planned
 
-    def _compiled(self, num_trials: int, tuning: Tuning | None = None, num_steps: int | None = None) -> Programs:
+    def _compiled(self, num_trials: int, tuning: Tuning | None = None) -> Programs:
         tuning = tuning or self.tuning
-        steps = num_steps or -(-self.num_examples // self.config.batch_size), self.config.batch_size
         return compile_programs(
             self._model(tuning.few_products),
             self.optimizer,
-            steps,
+            self.config.batch_size,
             EVALUATION_BATCH,
             self._put_trials(range(num_trials), num_trials),
             self._data,
@@ -242,15 +245,16 @@ class Sweep:
 
     def _autotuned(self) -> Tuning:
         trials = self._put_trials(range(self.num_trials), self.num_trials)
-        num_steps = min(16, self.num_examples // self.config.batch_size)
+        num_examples = 16 * self.config.batch_size  # enough to tell the ways apart
+        few = self._data._replace(parts=self._data.parts.at[Part.TRAIN, :, num_examples:].set(-1))
 
         def seconds(tuning: Tuning) -> float:
-            programs = self._compiled(self.num_trials, tuning, num_steps)
+            programs = self._compiled(self.num_trials, tuning)
             state = programs.init(trials)
 
             def train() -> TrainState:
                 nonlocal state
-                state = programs.epoch(state, trials, np.int32(1), self._data)
+                state, _ = programs.epoch(state, trials, np.int32(1), few)
                 return state
 
             return fastest_of(train)
@@ -293,34 +297,3 @@ class Sweep:
             "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
             "seconds": self.seconds,
         }
-
-
-def _trials(axes: dict[str, tuple], config: SweepConfig) -> Trial:
-    """Every combination of the axes' values, the last axis fastest."""
-    grid = dict(zip(axes, zip(*itertools.product(*axes.values()), strict=True), strict=True))
-    l2, seed = np.array(grid["l2"], np.float32), np.array(grid["seed"], np.uint32)
-    return Trial._make((l2, np.full_like(l2, config.learning_rate), seed, seed.astype(np.int32)))
-
-
-def _parts(config: SweepConfig, dataset: Dataset) -> np.ndarray:
-    """`Data.parts`, with a split for each seed."""
-    num_test = 0 if dataset.test_labels is None else len(dataset.test_labels)
-    test = len(dataset.labels) + np.arange(num_test)
-    splits = [(*split(dataset.labels, seed, config.train_size, config.val_size), test) for seed in range(config.seeds)]
-    # Room for whole batches: those of training, and those of evaluation.
-    room = max(len(part) for parts in splits for part in parts)
-    room += -room % config.batch_size
-    room += -room % EVALUATION_BATCH
-    parts = np.full((len(splits[0]), len(splits), room), -1, np.int32)
-    for number, examples in enumerate(splits):
-        for part, indices in enumerate(examples):
-            parts[part, number, : len(indices)] = indices
-    return parts
-
-
-def _shared_data(dataset: Dataset, parts: np.ndarray) -> Data:
-    images, labels = dataset.images, dataset.labels
-    if dataset.test_images is not None and dataset.test_labels is not None:
-        images = np.concatenate((images, dataset.test_images))
-        labels = np.concatenate((labels, dataset.test_labels))
-    return Data._make((images, labels, parts))

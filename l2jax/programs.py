@@ -29,7 +29,7 @@ class Programs(NamedTuple):
     init: Callable
     """Trials to state."""
     epoch: Any
-    """(state, trials, epoch number, data) to state; the old state is given up."""
+    """(state, trials, epoch number, data) to (state, `train.Running`); the old state is given up."""
     evaluate: Callable
     """(state, trials, part, data) to `train.Evaluation`."""
 
@@ -37,7 +37,7 @@ class Programs(NamedTuple):
 def compile_programs(
     model: Model,
     optimizer: train.Optimizer,
-    steps: tuple[int, int],
+    batch_size: int,
     evaluation_batch: int,
     trials: Trial,
     data: Data,
@@ -47,7 +47,8 @@ def compile_programs(
     """Compiles for these trials, arrays (T,) whose number the devices of the mesh divide.
 
     Args:
-      steps: of an epoch: (how many, batch size).
+      batch_size: of training.
+      evaluation_batch: examples to evaluate at a time.
       side_by_side: trials that a device works on at a time, as one batch of matrix products.
     """
     graphdef = nnx.split(nnx.eval_shape(lambda: model(nnx.Rngs(0))))[0]
@@ -56,7 +57,7 @@ def compile_programs(
         return nnx.merge(graphdef, params)(images)
 
     init = functools.partial(train.init, model=model, optimizer=optimizer)
-    epoch = functools.partial(train.epoch, apply=apply, optimizer=optimizer, steps=steps)
+    epoch = functools.partial(train.epoch, apply=apply, optimizer=optimizer, batch_size=batch_size)
     evaluate = functools.partial(train.evaluate, apply=apply, batch_size=evaluation_batch)
 
     for_all = functools.partial(for_all_trials, mesh=mesh, side_by_side=side_by_side)

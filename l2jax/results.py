@@ -24,8 +24,14 @@ if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should 
 
 DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fraction
     "l2": ("L2 strength", "1"),
+    "learning_rate": ("learning rate", "1"),
+    "weight_decay": ("decoupled weight decay", "1"),
+    "label_smoothing": ("label smoothing", "1"),
     "seed": ("seed of split, initial params and data order", "1"),
+    "fold": ("fold that is validated on", "1"),
     "epoch": ("epochs finished", "1"),
+    "running_objective": ("training cross-entropy with the penalty, averaged while training", "nat"),
+    "running_accuracy": ("training accuracy, averaged while training", "1"),
     "train_loss": ("training cross-entropy, without the penalty", "nat"),
     "train_accuracy": ("training accuracy", "1"),
     "penalty": ("(l2/2) * sum of squared kernels", "nat"),
@@ -37,9 +43,16 @@ DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fractio
     "diverged": ("the trial stopped being finite", "1"),
     "best_epoch": ("epoch of the lowest validation loss, 0 if there is none", "1"),
 }
+OPTIONAL = ("learning_rate", "weight_decay", "label_smoothing", "fold", "running_objective", "running_accuracy")
+"""Those of them that results of an older version lack; and `fold` is for cross-validation alone."""
+REPEATED = ("seed", "fold")
+"""What repeats a setting: dimensions that are averaged over. All others but `epoch` are hyperparameters."""
 CHOOSABLE = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
 """Metrics a strength may be chosen by. The test part is not among them: it is looked at once, at the end."""
-AVERAGED = (*CHOOSABLE, "gap", "penalty", "l2_norm", "test_loss", "test_accuracy")
+AVERAGED = (
+    *(*CHOOSABLE, "gap", "penalty", "l2_norm", "test_loss", "test_accuracy"),
+    *("running_objective", "running_accuracy"),
+)
 RULES = ("min", "1se")
 
 
@@ -47,9 +60,10 @@ RULES = ("min", "1se")
 class Results:
     """The metrics of every trial at every epoch, and the config of the run that made them.
 
-    `data` has dimensions `l2`, `seed` and `epoch` (counted from 1) and the variables of `DESCRIPTIONS`:
-    `test_loss`, `test_accuracy`, `diverged` and `best_epoch` hold one value a trial, all others one an epoch.
-    A diverged trial holds NaN from there on. `config` is a dict of JSON values.
+    `data` has dimensions `l2`, `seed` and `epoch` (counted from 1), `fold` if there was cross-validation, and those
+    other hyperparameters that took several values. Its variables are those of `DESCRIPTIONS`: `test_loss`,
+    `test_accuracy`, `diverged` and `best_epoch` hold one value a trial, all others one an epoch. A diverged trial
+    holds NaN from there on. `config` is a dict of JSON values.
 
     Raises ValueError if a variable is missing, if there is no epoch, or if `config` is not JSON.
     """
@@ -58,12 +72,13 @@ class Results:
     config: dict
 
     def __post_init__(self) -> None:
-        if missing := [name for name in DESCRIPTIONS if name not in self.data.variables]:
+        if missing := [name for name in DESCRIPTIONS if name not in (*self.data.variables, *OPTIONAL)]:
             raise ValueError(f"results without {', '.join(missing)}")
         if not self.data.sizes.get("epoch"):
             raise ValueError("results without a finished epoch")
         data = self.data.copy()
-        for name, (long_name, units) in DESCRIPTIONS.items():
+        for name in DESCRIPTIONS.keys() & data.variables.keys():
+            long_name, units = DESCRIPTIONS[name]
             data[name].attrs.update(long_name=long_name, units=units)
         object.__setattr__(self, "data", data)
         # As JSON gives it back (tuples become lists), so that loaded results equal those that were saved.
@@ -74,52 +89,81 @@ class Results:
             return NotImplemented
         return self.data.identical(other.data) and self.config == other.config
 
+    @property
+    def swept(self) -> list[str]:
+        """The hyperparameters that took several values, and `l2`: dimensions."""
+        return [str(name) for name in self.data["diverged"].dims if name not in REPEATED]
+
     def best(self, metric: str = "val_loss", rule: Literal["min", "1se"] = "min") -> float:
-        """The best strength by `metric` at the last epoch, averaged over seeds.
+        """The best strength: `l2` of the `best_setting`."""
+        return self.best_setting(metric, rule)["l2"]
+
+    def best_setting(self, metric: str = "val_loss", rule: Literal["min", "1se"] = "min") -> dict[str, float]:
+        """The value of each swept hyperparameter that is best by `metric` at the last epoch, averaged over trials.
 
         "min" takes the best mean: the lowest loss, or the highest accuracy; of equal means the stronger
         strength. "1se" takes the strongest strength whose mean is within one standard error of the best mean,
-        the standard error being that of the best strength (Breiman et al., Classification and Regression
-        Trees, 1984). One seed has no standard error: the rules then coincide.
+        the standard error being that of the best setting, and all other hyperparameters as in that (Breiman et al.,
+        Classification and Regression Trees, 1984). One trial has no standard error: the rules then coincide.
 
-        A strength with a diverged trial is never the best; raises ValueError if no other is left.
+        A setting with a diverged trial is never the best; raises ValueError if no other is left.
         """
         if metric not in CHOOSABLE:
             raise InvalidInput("metric", metric, ", ".join(CHOOSABLE))
         if rule not in RULES:
             raise InvalidInput("rule", rule, ", ".join(RULES))
-        table = self.table()
+        table = self.table().reset_index()
         table = table[(table["num_diverged"] == 0) & np.isfinite(table[metric])]
         if table.empty:
             raise ValueError("no best strength: every strength has a diverged trial")
         cost = -table[metric] if metric.endswith("_accuracy") else table[metric]
-        best = cost.index[cost == cost.min()].max()
-        slack = table[f"{metric}_se"][best]
-        if rule == "min" or math.isnan(slack):
-            return float(best)
-        return float(cost.index[cost <= cost[best] + slack].max())
+        best = table[cost == cost.min()].sort_values("l2").iloc[-1]
+        slack = best[f"{metric}_se"]
+        if rule == "1se" and not math.isnan(slack):
+            others = [name for name in self.swept if name != "l2"]
+            near = (cost <= cost.min() + slack) & (table[others] == best[others]).all(axis=1)
+            best = table[near].sort_values("l2").iloc[-1]
+        return {name: float(best[name]) for name in self.swept}
+
+    def along_l2(self) -> Results:
+        """These results at the best values of all hyperparameters but `l2`: the first ones, where none is best."""
+        try:
+            best = self.best_setting()
+        except ValueError:
+            best = {name: self.data[name].values[0] for name in self.swept}
+        return Results(self.data.sel({name: best[name] for name in self.swept if name != "l2"}), self.config)
 
     def trials(self) -> pd.DataFrame:
-        """One row a trial: its l2 and seed, what it reached at the last epoch, and `best_val_loss`."""
+        """One row a trial: its hyperparameters, seed and fold, what it reached at the last epoch, `best_val_loss`."""
         last = self.data.isel(epoch=-1, drop=True)
         return last.assign(best_val_loss=self.data["val_loss"].min("epoch")).to_dataframe().reset_index()
 
     def table(self) -> pd.DataFrame:
-        """One row a strength, weak to strong, indexed by `l2`: what its trials reached at the last epoch.
+        """One row a setting, weak to strong, indexed by what was swept: what its trials reached at the last epoch.
 
         For each metric and for `gap` (val_loss - train_loss): the mean in a column of that name, its standard
         error in `<metric>_se` (NaN for one trial). `best_epoch` is the median. All are over the trials that
         did not diverge; `num_diverged` counts the others.
+
+        Trials of different folds share most of their training examples, so that their results vary less than those of
+        independent trials would. With folds, the variance of a mean over n trials is therefore taken to be
+        (1/n + 1/(folds - 1)) times that of a trial, the correction of Nadeau and Bengio (Machine Learning, 2003).
+        Seeds, which may share examples too, are taken as independent.
         """
         trials = self.trials()
         trials["gap"] = trials["val_loss"] - trials["train_loss"]
-        values = [*AVERAGED, "best_epoch"]
+        averaged = [name for name in AVERAGED if name in trials]
+        values = [*averaged, "best_epoch"]
         trials[values] = trials[values].astype("float64").mask(trials["diverged"])
-        strengths = trials.groupby("l2")
-        means = strengths[list(AVERAGED)].mean()
-        standard_errors = strengths[list(AVERAGED)].sem().add_suffix("_se")
-        table = means.join(standard_errors)[[name for metric in AVERAGED for name in (metric, f"{metric}_se")]]
-        best_epoch, num_diverged = strengths["best_epoch"].median(), strengths["diverged"].sum()
+        settings = trials.groupby(self.swept)
+        means = settings[averaged].mean()
+        standard_errors = settings[averaged].sem()
+        if "fold" in self.data.dims:
+            counts = settings[averaged].count()
+            standard_errors *= np.sqrt(1 + counts / (self.data.sizes["fold"] - 1))
+        table = means.join(standard_errors.add_suffix("_se"))
+        table = table[[name for metric in averaged for name in (metric, f"{metric}_se")]]
+        best_epoch, num_diverged = settings["best_epoch"].median(), settings["diverged"].sum()
         return table.assign(best_epoch=best_epoch, num_diverged=num_diverged)
 
     def save(self, run_dir: str | os.PathLike[str]) -> None:
@@ -160,7 +204,9 @@ def collect(axes: dict[str, tuple], history: Sequence[Epoch], tested: dict[range
     variables = {name: ((*axes, "epoch"), values.reshape(*grid, -1)) for name, values in curves.items()}
     variables |= {name: (tuple(axes), values.reshape(grid)) for name, values in per_trial.items()}
     coords = {**{name: list(values) for name, values in axes.items()}, "epoch": np.arange(1, num_epochs + 1)}
-    return Results(xr.Dataset(variables, coords), config)
+    data = xr.Dataset(variables, coords)
+    single = [name for name, values in axes.items() if len(values) == 1 and name not in ("l2", "seed")]
+    return Results(data.squeeze(single).drop_vars("fold" if "fold" in single else []), config)
 
 
 def load_results(run_dir: str | os.PathLike[str]) -> Results:

@@ -41,6 +41,28 @@ def split(labels: np.ndarray, seed: int, train_size: int | None, val_size: int) 
     return (rest if train_size is None else _draw(rng, rest, labels, train_size)), val
 
 
+def subset(labels: np.ndarray, seed: int, train_size: int | None) -> np.ndarray:
+    """Draws examples to train on where none are held out, stratified by class.
+
+    Args:
+      labels: (N,) integers.
+      seed: of the draw, >= 0.
+      train_size: how many; None: all.
+
+    Returns:
+      Indices (train_size,) into `labels`: int32, ascending.
+
+    Raises:
+      InvalidInput: for more than there are.
+    """
+    everything = np.arange(len(labels), dtype=np.int32)
+    if train_size is None:
+        return everything
+    if not 1 <= train_size <= len(labels):
+        raise InvalidInput("train_size", train_size, f"1 to {len(labels)}, the number of examples")
+    return _draw(np.random.default_rng(seed), everything, labels, train_size)
+
+
 def folds(labels: np.ndarray, seed: int, num_folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Deals the examples into folds for cross-validation, stratified by class.
 

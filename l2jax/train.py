@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,14 @@ class Trial(NamedTuple):
 
     l2: Array
     learning_rate: Array
+    weight_decay: Array
+    """Decoupled (Loshchilov and Hutter, 2019): a step takes learning_rate * weight_decay of each kernel away."""
+    label_smoothing: Array
+    """The part of a label that is spread over all classes (Szegedy et al., 2016, section 7); in training only."""
     seed: Array
     """Of the initial kernels and the order of the examples."""
     split: Array
-    """Row of `Data.parts`."""
+    """Row of `Data.parts` and `Data.train_labels`."""
 
 
 class TrainState(NamedTuple):
@@ -34,6 +38,13 @@ class TrainState(NamedTuple):
 
     params: Params
     opt_state: optax.OptState
+
+
+class Running(NamedTuple):
+    """Means over the examples of an epoch, each measured just before the step that learns from it, as Keras does."""
+
+    objective: Array
+    accuracy: Array
 
 
 class Evaluation(NamedTuple):
@@ -60,6 +71,8 @@ class Data(NamedTuple):
     """(N, H, W, C), uint8."""
     labels: Array
     """(N,), int32."""
+    train_labels: Array
+    """(splits, N), int32: the same but for those made wrong on purpose."""
     parts: Array
     """(3, splits, L), int32: the examples of each `Part` of each split, filled up with -1, which is no example."""
 
@@ -75,10 +88,20 @@ def l2_norm(params: Params) -> Array:
     return sum(squares, start=jnp.float32(0))
 
 
-def objective(params: Params, l2: Array, apply: Apply, images: Array, labels: Array, mask: Array) -> Array:
-    """Mean cross-entropy of the examples where mask (B,) is true, plus the penalty."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(apply(params, images), labels)
-    return jnp.where(mask, losses, 0).sum() / mask.sum() + penalty(params, l2)
+def objective(
+    params: Params, trial: Trial, apply: Apply, images: Array, labels: Array, mask: Array
+) -> tuple[Array, Array]:
+    """What a step lowers, and how many examples are classified correctly.
+
+    The mean cross-entropy of the examples where mask (B,) is true, their labels smoothed, plus the penalty.
+    """
+    logits = apply(params, images)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    # With the label spread over all classes, the cross-entropy is a mixture of those with each class.
+    spread = -jax.nn.log_softmax(logits).mean(-1)
+    losses += trial.label_smoothing * (spread - losses)
+    correct = mask & (logits.argmax(-1) == labels)
+    return jnp.where(mask, losses, 0).sum() / mask.sum() + penalty(params, trial.l2), correct.sum()
 
 
 def init(trial: Trial, model: Callable[[nnx.Rngs], nnx.Module], optimizer: Optimizer) -> TrainState:
@@ -94,25 +117,40 @@ def epoch(
     data: Data,
     apply: Apply,
     optimizer: Optimizer,
-    steps: tuple[int, int],
-) -> TrainState:
+    batch_size: int,
+) -> tuple[TrainState, Running]:
     """One pass over the trial's training part, in an order of its own; the last batch holds what is left.
 
     Args:
       epoch: counted from 1.
-      steps: (number of steps, batch size).
     """
-
-    def step(state: TrainState, indices: Array) -> tuple[TrainState, None]:
-        images, labels = _examples(data, indices)
-        grads = jax.grad(objective)(state.params, trial.l2, apply, images, labels, indices >= 0)
-        updates, opt_state = optimizer(trial.learning_rate).update(grads, state.opt_state, state.params)
-        params = cast(Params, optax.apply_updates(state.params, updates))
-        return TrainState(params, opt_state), None
-
+    part = data.parts[Part.TRAIN, trial.split]
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(trial.seed), 1), epoch)
-    order = shuffled(key, data.parts[Part.TRAIN, trial.split])
-    return lax.scan(step, state, order[: steps[0] * steps[1]].reshape(steps))[0]
+    order, size = shuffled(key, part), (part >= 0).sum()
+
+    def step(i: Array, carry: tuple[TrainState, Running]) -> tuple[TrainState, Running]:
+        state, sums = carry
+        indices = lax.dynamic_slice_in_dim(order, i * batch_size, batch_size)
+        images, labels, mask = images_of(data, indices), data.train_labels[trial.split, indices], indices >= 0
+        value_and_grad = jax.value_and_grad(objective, has_aux=True)
+        (value, correct), grads = value_and_grad(state.params, trial, apply, images, labels, mask)
+        updates, opt_state = optimizer(trial.learning_rate).update(grads, state.opt_state, state.params)
+        params = cast(Params, optax.apply_updates(state.params, decayed(updates, state.params, trial)))
+        return TrainState(params, opt_state), Running(sums.objective + mask.sum() * value, sums.accuracy + correct)
+
+    # The number of steps is the trial's own: folds may differ by an example, and no step is without one.
+    state, sums = lax.fori_loop(0, -(-size // batch_size), step, (state, Running(jnp.float32(0), jnp.float32(0))))
+    return state, Running(sums.objective / size, sums.accuracy / size)
+
+
+def decayed(updates: Params, params: Params, trial: Trial) -> Params:
+    """Adds decoupled weight decay to the updates of kernels: -learning_rate * weight_decay * kernel."""
+    rate = trial.learning_rate * trial.weight_decay
+
+    def of_leaf(path: tuple[Any, ...], update: Array, param: Array) -> Array:
+        return update - rate * param if path[-2] == jax.tree_util.DictKey("kernel") else update
+
+    return jax.tree.map_with_path(of_leaf, updates, params)
 
 
 def evaluate(state: TrainState, trial: Trial, part: Array, data: Data, apply: Apply, batch_size: int) -> Evaluation:
@@ -122,8 +160,8 @@ def evaluate(state: TrainState, trial: Trial, part: Array, data: Data, apply: Ap
 
     def add_batch(i: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         batch = lax.dynamic_slice_in_dim(indices, i * batch_size, batch_size)
-        images, labels = _examples(data, batch)
-        logits, mask = apply(state.params, images), batch >= 0
+        labels = jnp.where(part == Part.TRAIN, data.train_labels[trial.split, batch], data.labels[batch])
+        logits, mask = apply(state.params, images_of(data, batch)), batch >= 0
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         correct = mask & (logits.argmax(-1) == labels)
         return sums[0] + jnp.where(mask, losses, 0).sum(), sums[1] + correct.sum()
@@ -137,5 +175,6 @@ def shuffled(key: Array, indices: Array) -> Array:
     return indices[jnp.argsort(jnp.where(indices < 0, 2.0, jax.random.uniform(key, indices.shape)))]
 
 
-def _examples(data: Data, indices: Array) -> tuple[Array, Array]:
-    return data.images[indices].astype(jnp.float32) / 255, data.labels[indices]
+def images_of(data: Data, indices: Array) -> Array:
+    """Images (B, H, W, C) in [0, 1]; what stands for -1, which is no example, is for the mask to leave out."""
+    return data.images[indices].astype(jnp.float32) / 255

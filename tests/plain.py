@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
-from l2jax.config import SweepConfig
-from l2jax.data import Dataset, split
+from l2jax.config import DOMAINS, SweepConfig
+from l2jax.data import Dataset
+from l2jax.splits import folds, split, subset, with_label_noise
 
 
 class CNN(nnx.Module):
@@ -57,47 +58,82 @@ def sweep(
     model: Callable[[nnx.Rngs], nnx.Module],
     dataset: Dataset,
     config: SweepConfig,
-    optimizer: Callable[[float], optax.GradientTransformation] = optax.adam,
+    optimizer: Callable[[float], optax.GradientTransformation] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Trains one trial after the other; returns metrics (l2, seed, epoch), those of the test part (l2, seed)."""
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: model(nnx.Rngs(0))))
-    tx = optimizer(config.learning_rate)
+    """Trains one trial after the other.
 
-    def objective(params, l2, images, labels):
-        log_probabilities = jax.nn.log_softmax(nnx.merge(graphdef, params)(images))
-        loss = -log_probabilities[jnp.arange(len(labels)), labels].mean()
-        return loss + l2 / 2 * sum((kernel**2).sum() for kernel in kernels(params))
+    Returns metrics over (hyperparameters, seed, fold, epoch), those of the test part without epoch. Dimensions of one
+    value are left out, but for l2 and seed.
+    """
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: model(nnx.Rngs(0))))
+
+    def optimizer_of(trial):
+        if optimizer:
+            return optimizer(trial["learning_rate"])
+        return optax.adamw(trial["learning_rate"], weight_decay=trial["weight_decay"], mask=is_kernel)
+
+    def objective(params, trial, images, labels):
+        logits = nnx.merge(graphdef, params)(images)
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[1]), trial["label_smoothing"])
+        loss = -(targets * jax.nn.log_softmax(logits)).sum(1).mean()
+        l2_norm = sum((kernel**2).sum() for kernel in kernels(params))
+        return loss + trial["l2"] / 2 * l2_norm, (logits.argmax(1) == labels).mean()
 
     @jax.jit
-    def step(params, opt_state, l2, images, labels):
-        updates, opt_state = tx.update(jax.grad(objective)(params, l2, images, labels), opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
+    def step(params, opt_state, trial, images, labels):
+        measured, grads = jax.value_and_grad(objective, has_aux=True)(params, trial, images, labels)
+        updates, opt_state = optimizer_of(trial).update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, measured
 
     def measured(part, params, images, labels):
         logits = np.asarray(nnx.merge(graphdef, params)(as_floats(images)), np.float64)
         return {f"{part}_loss": cross_entropy(logits, labels), f"{part}_accuracy": (logits.argmax(1) == labels).mean()}
 
-    def one_trial(l2, seed):
+    def parts(seed, fold):
+        """Training and validation part: images and labels, the former with its wrong labels."""
+        labels = dataset.labels
+        if config.folds:
+            dealt = subset(labels, seed, config.train_size)
+            fit, held_out = (dealt[part] for part in folds(labels[dealt], seed, config.folds)[fold])
+        elif config.val_size == "test":
+            fit = subset(labels, seed, config.train_size)
+        else:
+            fit, held_out = split(labels, seed, config.train_size, config.val_size)
+        noisy = with_label_noise(labels, fit, seed, config.label_noise, dataset.num_classes)
+        on_test = config.val_size == "test"
+        val = (dataset.test_images, dataset.test_labels) if on_test else (dataset.images[held_out], labels[held_out])
+        return (dataset.images[fit], noisy[fit]), val
+
+    def one_trial(trial, seed, fold):
         params = nnx.state(network(model, seed))
-        opt_state = tx.init(params)
-        fit, held_out = (
-            (dataset.images[indices], dataset.labels[indices])
-            for indices in split(dataset.labels, seed, config.train_size, config.val_size)
-        )
+        opt_state = optimizer_of(trial).init(params)
+        fit, held_out = parts(seed, fold)
         epochs = []
         for epoch in range(1, config.epochs + 1):
             indices = order(seed, epoch, len(fit[1]))
+            running = np.zeros(2)
             for start in range(0, len(indices), config.batch_size):
                 batch = indices[start : start + config.batch_size]
-                params, opt_state = step(params, opt_state, l2, as_floats(fit[0][batch]), fit[1][batch])
+                params, opt_state, now = step(params, opt_state, trial, as_floats(fit[0][batch]), fit[1][batch])
+                running += len(batch) * np.asarray(now, np.float64) / len(indices)
             l2_norm = sum((np.asarray(kernel, np.float64) ** 2).sum() for kernel in kernels(params))
-            norms = {"l2_norm": l2_norm, "penalty": l2 / 2 * l2_norm}
-            epochs.append(measured("train", params, *fit) | measured("val", params, *held_out) | norms)
+            now = {"l2_norm": l2_norm, "penalty": trial["l2"] / 2 * l2_norm}
+            now |= dict(zip(("running_objective", "running_accuracy"), running, strict=True))
+            epochs.append(measured("train", params, *fit) | measured("val", params, *held_out) | now)
         test = {} if dataset.test_labels is None else measured("test", params, dataset.test_images, dataset.test_labels)
         return {name: [epoch[name] for epoch in epochs] for name in epochs[0]} | test
 
-    trials = [[one_trial(l2, seed) for seed in range(config.seeds)] for l2 in config.l2]
-    return {name: np.array([[trial[name] for trial in seeds] for seeds in trials]) for name in trials[0][0]}
+    grid = [getattr(config, name) for name in DOMAINS] + [range(config.seeds), range(config.folds or 1)]
+    trials = [
+        one_trial(dict(zip(DOMAINS, setting, strict=True)), seed, fold) for *setting, seed, fold in product(*grid)
+    ]
+    kept = [len(values) for n, values in enumerate(grid) if len(values) > 1 or n in (0, len(DOMAINS))]
+    arrays = {name: np.array([trial[name] for trial in trials]) for name in trials[0]}
+    return {name: values.reshape(*kept, *values.shape[1:]) for name, values in arrays.items()}
+
+
+def is_kernel(params: nnx.State) -> nnx.State:
+    return jax.tree.map(lambda param: param.ndim > 1, params)
 
 
 def kernels(params: nnx.State) -> list[jax.Array]:

@@ -4,26 +4,26 @@ import json
 import numpy as np
 import pytest
 
-from l2jax.config import MAX_TRIALS, InvalidInput, SweepConfig, parse_strengths
+from l2jax.config import MAX_TRIALS, InvalidInput, SweepConfig, parse_values
 
 
 def test_numbers_and_grids_mix_and_keep_their_order():
-    assert parse_strengths(["1e-3", "0", "log:1:100:3"]) == (0.001, 0.0, 1.0, 10.0, 100.0)
+    assert parse_values("l2", ["1e-3", "0", "log:1:100:3"]) == (0.001, 0.0, 1.0, 10.0, 100.0)
 
 
 def test_one_string_may_hold_several_strengths():
-    assert parse_strengths("0 log:1e-2:1e-1:2") == (0.0, 0.01, 0.1)
+    assert parse_values("l2", "0 log:1e-2:1e-1:2") == (0.0, 0.01, 0.1)
 
 
-@pytest.mark.parametrize(("low", "high", "count"), [(1e-5, 1e-1, 9), (3e-7, 2.0, 4), (1e-300, 1e300, 5), (1, 2, 2)])
+@pytest.mark.parametrize(("low", "high", "count"), [(1e-5, 1e-1, 9), (3e-7, 2.0, 4), (1e-300, 1e12, 5), (1, 2, 2)])
 def test_grid_is_geometric_with_both_ends(low, high, count):
-    grid = parse_strengths([f"log:{low}:{high}:{count}"])
+    grid = parse_values("l2", [f"log:{low}:{high}:{count}"])
     np.testing.assert_allclose(grid, np.geomspace(low, high, count), rtol=1e-11)
     assert (grid[0], grid[-1]) == (low, high)
 
 
 def test_powers_of_ten_in_a_grid_are_exact():
-    assert parse_strengths(["log:1e-5:1e-1:5"]) == (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    assert parse_values("l2", ["log:1e-5:1e-1:5"]) == (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +52,15 @@ def test_powers_of_ten_in_a_grid_are_exact():
         ([f"log:1:2:{MAX_TRIALS + 1}"], "log:1:2:"),
         ([None], "None"),
         ([[0.1, 0.2]], "[0.1, 0.2]"),
-        (0.1, "0.1"),
+        (None, "None"),
+        (2e12, "2000000000000.0"),
     ],
 )
 def test_bad_strengths(words, given):
     with pytest.raises(InvalidInput) as caught:
         SweepConfig(l2=words)
     assert str(caught.value).startswith(f"l2: got {given}")
-    assert "; accepted: finite numbers >= 0, each once, or log:LOW:HIGH:COUNT" in str(caught.value)
+    assert "; accepted: numbers from 0 to 1e12, each once, or log:LOW:HIGH:COUNT" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +81,20 @@ def test_bad_strengths(words, given):
         {"learning_rate": float("inf")},
         {"learning_rate": float("nan")},
         {"learning_rate": "fast"},
-        {"learning_rate": [1e-3]},
+        {"weight_decay": -0.1},
+        {"label_smoothing": 1.0},
         {"train_size": 0},
         {"train_size": "none"},
         {"val_size": 0},
         {"val_size": -500},
+        {"val_size": None},
+        {"val_size": "all"},
+        {"folds": 1},
+        {"folds": "5"},
+        {"label_noise": -0.1},
+        {"label_noise": 1.1},
+        {"label_noise": "much"},
+        {"data_dir": 3},
         {"dataset": None},
     ],
 )
@@ -110,11 +120,11 @@ def test_without_a_train_size_any_batch_size_may_fit():
 def test_numbers_of_numpy_become_pythons():
     config = SweepConfig(l2=np.array([0.0, 0.5]), seeds=np.int64(2), learning_rate=np.float64(0.5))
     assert config == SweepConfig(l2=(0.0, 0.5), seeds=2, learning_rate=0.5)
-    assert {type(value) for value in (*config.l2, config.seeds, config.learning_rate)} == {float, int}
+    assert {type(value) for value in (*config.l2, config.seeds, *config.learning_rate)} == {float, int}
 
 
 def test_config_comes_back_from_json():
-    config = SweepConfig(l2=parse_strengths("0 log:1e-5:1e-1:8"), seeds=2, train_size=None, learning_rate=3e-4)
+    config = SweepConfig(l2=parse_values("l2", "0 log:1e-5:1e-1:8"), seeds=2, train_size=None, learning_rate=3e-4)
     again = SweepConfig(**json.loads(json.dumps(dataclasses.asdict(config))))
     assert again == config
     assert hash(again) == hash(config)
@@ -122,3 +132,9 @@ def test_config_comes_back_from_json():
 
 def test_config_counts_trials():
     assert SweepConfig(l2=(0.0, 0.1, 1.0), seeds=4).num_trials == 12
+    assert SweepConfig(l2=(0.0, 0.1), learning_rate=(0.1, 0.01, 1e-3), seeds=4, folds=5).num_trials == 120
+
+
+def test_folds_take_the_place_of_a_validation_part():
+    assert SweepConfig(folds=5, val_size=300) == SweepConfig(folds=5, val_size="test") == SweepConfig(folds=5)
+    assert SweepConfig(folds=5).val_size is None

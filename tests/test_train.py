@@ -16,8 +16,9 @@ from l2jax import train
 from l2jax.train import Data, Part, Trial
 
 
-def trial(l2=0.0, learning_rate=1.0, seed=0, split=0):
-    return Trial(jnp.float32(l2), jnp.float32(learning_rate), jnp.uint32(seed), jnp.int32(split))
+def trial(l2=0.0, learning_rate=1.0, weight_decay=0.0, label_smoothing=0.0, seed=0, split=0):
+    scalars = map(jnp.float32, (l2, learning_rate, weight_decay, label_smoothing))
+    return Trial(*scalars, jnp.uint32(seed), jnp.int32(split))
 
 
 def mlp(rngs):
@@ -63,13 +64,15 @@ def test_objective_is_the_mean_over_the_examples_of_the_mask():
     images, labels = rng.uniform(size=(7, 2, 3, 1)).astype(np.float32), rng.integers(0, 3, 7)
     real = np.array([True, False, True, True, False, False, True])
     params = nnx.state(network)
-    value_and_grad = jax.jit(functools.partial(jax.value_and_grad(train.objective), params, 0.2, apply_of(network)))
+    value_and_grad = jax.value_and_grad(train.objective, has_aux=True)
+    value_and_grad = jax.jit(functools.partial(value_and_grad, params, trial(0.2), apply_of(network)))
     masked = value_and_grad(images, labels, real)
     alone = value_and_grad(images[real], labels[real], np.ones(4, bool))
     assert_close(masked, alone)
-    loss = plain.cross_entropy(np.asarray(network(images[real]), np.float64), labels[real])
+    logits = np.asarray(network(images[real]), np.float64)
     l2_norm = sum((k**2).sum() for k in plain.kernels(params))
-    np.testing.assert_allclose(masked[0], loss + 0.1 * l2_norm, rtol=1e-6)
+    np.testing.assert_allclose(masked[0][0], plain.cross_entropy(logits, labels[real]) + 0.1 * l2_norm, rtol=1e-6)
+    assert masked[0][1] == (logits.argmax(1) == labels[real]).sum()
 
 
 # One epoch. Image i is white in pixel i alone: row i of a linear network's kernel moves when example i is used.
@@ -93,7 +96,7 @@ def halving_sgd(learning_rate):
 @jax.jit
 def trained_kernel(trial, epoch, data):
     state = train.init(trial, lambda rngs: Linear(), halving_sgd)
-    state = train.epoch(state, trial, epoch, data, apply_of(Linear()), halving_sgd, steps=(5, BATCH))
+    state, _ = train.epoch(state, trial, epoch, data, apply_of(Linear()), halving_sgd, BATCH)
     return plain.kernels(state.params)[0]
 
 
@@ -101,7 +104,8 @@ def moves(seed=0, epoch=1, padding=2):
     """How far one epoch moves each row of the kernel from 0: (N,)."""
     images = 255 * np.eye(NUM_EXAMPLES, dtype=np.uint8).reshape(NUM_EXAMPLES, 1, NUM_EXAMPLES, 1)
     indices = np.r_[np.arange(NUM_EXAMPLES), np.full(padding, -1)].astype(np.int32)
-    data = Data(images, np.zeros(NUM_EXAMPLES, np.int32), np.tile(indices, (3, 1, 1)))
+    labels = np.zeros(NUM_EXAMPLES, np.int32)
+    data = Data(images, labels, labels[None], np.tile(indices, (3, 1, 1)))
     kernel = np.asarray(trained_kernel(trial(seed=seed), epoch, data))
     np.testing.assert_array_equal(kernel[:, 0], -kernel[:, 1])
     return kernel[:, 0]
@@ -148,14 +152,15 @@ def test_initial_params_depend_on_the_seed_alone():
 def test_kernels_shrink_by_a_factor_a_step_when_all_images_are_blank():
     """Kernel_t = (1 - lr * l2)^t * kernel_0; biases of convolutions stay 0; the dense bias does not know of l2."""
     labels = np.random.default_rng(0).integers(0, 10, 22).astype(np.int32)
-    data = Data(np.zeros((22, 10, 10, 1), np.uint8), labels, np.r_[:22, -1, -1].astype(np.int32)[None, None])
+    parts = np.r_[:22, -1, -1].astype(np.int32)[None, None]
+    data = Data(np.zeros((22, 10, 10, 1), np.uint8), labels, labels[None], parts)
     network = nnx.eval_shape(lambda: l2jax.CNN((10, 10, 1), 10, rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(1)
     initial = jax.tree.map(
         lambda p: (rng.normal(0, 0.1, p.shape) * (p.ndim > 1)).astype(np.float32), nnx.state(network)
     )
     rate = 0.125
-    one_epoch = jax.jit(functools.partial(train.epoch, apply=apply_of(network), optimizer=optax.sgd, steps=(6, 4)))
+    one_epoch = jax.jit(functools.partial(train.epoch, apply=apply_of(network), optimizer=optax.sgd, batch_size=4))
     bias = np.zeros(10)
     for epoch in (1, 2):
         order = plain.order(0, epoch, 22)
@@ -166,7 +171,7 @@ def test_kernels_shrink_by_a_factor_a_step_when_all_images_are_blank():
     for l2 in (0.0, 0.4, 8.0, 20.0):  # 8: to 0 at once; 20: by a factor of -1.5
         state = train.TrainState(initial, optax.sgd(rate).init(initial))
         for epoch in (1, 2):
-            state = one_epoch(state, trial(l2, rate), epoch, data)
+            state, _ = one_epoch(state, trial(l2, rate), epoch, data)
         kernels, biases = kernels_and_others(state.params)
         for kernel, kernel_0 in zip(kernels, plain.kernels(initial), strict=True):
             np.testing.assert_allclose(kernel, (1 - rate * l2) ** 12 * kernel_0, rtol=1e-5)
@@ -182,7 +187,8 @@ def test_evaluation_is_the_mean_over_all_examples_of_the_part():
     images, labels = rng.integers(0, 256, (30, 2, 3, 1), np.uint8), rng.integers(0, 3, 30).astype(np.int32)
     parts = np.full((3, 2, 12), -1, np.int32)
     parts[Part.VAL, 1, :9] = chosen = rng.permutation(30)[:9]  # two batches of 4 and one of 1
-    data = Data(images, labels, parts)
+    wrong = (labels + 1) % 3
+    data = Data(images, labels, np.stack([labels, wrong]), parts)
     network = plain.network(mlp, seed=0)
     state = train.TrainState(nnx.state(network), None)
     evaluate = jax.jit(functools.partial(train.evaluate, apply=apply_of(network), batch_size=4))
@@ -192,5 +198,8 @@ def test_evaluation_is_the_mean_over_all_examples_of_the_part():
     np.testing.assert_allclose(evaluation.accuracy, (logits.argmax(1) == labels[chosen]).mean(), rtol=1e-6)
     l2_norm = sum((np.asarray(k, np.float64) ** 2).sum() for k in plain.kernels(state.params))
     np.testing.assert_allclose([evaluation.l2_norm, evaluation.penalty], [l2_norm, 0.25 * l2_norm], rtol=1e-6)
+    parts[Part.TRAIN, 1, :9] = chosen  # where labels may be wrong on purpose
+    fit = evaluate(state, trial(split=1), Part.TRAIN, data)
+    np.testing.assert_allclose(fit.loss, plain.cross_entropy(logits, wrong[chosen]), rtol=1e-6)
     empty = evaluate(state, trial(split=1), Part.TEST, data)
     assert np.isnan([empty.loss, empty.accuracy]).all()
