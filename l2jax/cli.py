@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import datetime
@@ -22,7 +23,7 @@ import tyro
 from rich.console import Console
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from l2jax.config import DEFAULT_STRENGTHS, InvalidInput, SweepConfig
+from l2jax.config import DEFAULT_STRENGTHS, RECIPES, InvalidInput, SweepConfig
 from l2jax.results import write_whole
 from l2jax.terminal import print_results, shown
 
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 class Options(SweepConfig):
     """What the command takes: a sweep, and how to run it from a terminal."""
 
+    recipe: str = "quick"
+    """Named sweep, of which the other options change parts."""
+    list_recipes: bool = False
+    """Print the recipes."""
     run_dir: Path | None = None
     """New or empty folder; none: runs/DATE_TIME."""
     profile: Path | None = None
@@ -73,7 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code: 0; 2 after bad input (one line on stderr says what); 130 after Ctrl-C.
     """
     try:
-        return run(parse(argv))
+        options = parse(argv)
+        if options.list_recipes:
+            print("\n".join(f"{name:8} {_differences(recipe)}" for name, recipe in RECIPES.items()))
+            return 0
+        return run(options)
     except InvalidInput as error:
         option = FLAGS.get(error.option, error.option)
         print(f"error: {option}{str(error).removeprefix(error.option)}", file=sys.stderr)
@@ -90,10 +99,16 @@ def parse(argv: Sequence[str] | None) -> Options:
       InvalidInput: for words that cannot be used.
       SystemExit: after --help.
     """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe", nargs="?", const="", default="quick")
+    recipe = first.parse_known_args(argv)[0].recipe
+    if recipe not in RECIPES:
+        raise InvalidInput("recipe", recipe, ", ".join(RECIPES))
     registry = ConstructorRegistry()
     registry.primitive_rule(_option_type)
     options, unknown = tyro.cli(
-        functools.partial(Options),  # tyro would catch the errors of a class, and draw a box around them
+        # Not the class itself, whose errors tyro would catch, and draw a box around.
+        functools.partial(Options, **vars(RECIPES[recipe])),
         prog="l2jax",
         description="Trains a CNN at every L2 strength at once: does L2 regularisation help?",
         args=argv,
@@ -122,22 +137,34 @@ def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
     def show(default: object) -> list[str]:
         if isinstance(default, tuple):
-            return DEFAULT_STRENGTHS.split()
+            return DEFAULT_STRENGTHS.split() if default == SweepConfig.l2 else [f"{value:g}" for value in default]
         none = "all" if info.type == int | None else "none"
         return [none if default is None else str(default)]
 
     types: dict[Any, tuple[str, Callable[[list[str]], object]]] = {
-        tuple[float, ...]: ("STRENGTH ...", tuple),
+        tuple[float, ...]: ("FLOAT ...", tuple),
         int: ("INT", one(int)),
         int | None: ("INT|all", one(lambda word: None if word == "all" else int(word))),
         float: ("FLOAT", one(float)),
+        int | str | None: ("INT|test", one(lambda word: word if word == "test" else int(word))),
         str: ("NAME", one(str)),
+        str | None: ("PATH", one(str)),
         Path | None: ("PATH", one(Path)),
     }
     if info.type not in types:
         return None
     metavar, read = types[info.type]
     return PrimitiveConstructorSpec("*", metavar, read, is_instance=lambda _: True, str_from_instance=show)
+
+
+def _differences(recipe: SweepConfig) -> str:
+    """The options in which a recipe differs from the default sweep."""
+    words = []
+    for name, value in vars(recipe).items():
+        if value != getattr(RECIPES["quick"], name):
+            values = value if isinstance(value, tuple) else ["all" if value is None else value]
+            words += [FLAGS[name], *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]
+    return " ".join(words) or "the default"
 
 
 def run(options: Options) -> int:
@@ -150,7 +177,7 @@ def run(options: Options) -> int:
         from l2jax.data import load_dataset
         from l2jax.engine import Sweep
 
-        sweep = Sweep(config, load_dataset(config.dataset))
+        sweep = Sweep(config, load_dataset(config.dataset, config.data_dir))
     run_dir = _make_run_dir(options.run_dir)
     try:
         with _first_ctrl_c() as pressed:
@@ -162,10 +189,10 @@ def run(options: Options) -> int:
             with progress.status("testing, saving, drawing"):
                 results = sweep.results()
                 results.save(run_dir)
-                for draw in (plot.loss_curves, plot.validation_curve):
+                for name, figure in plot.figures(results):
                     png = io.BytesIO()
-                    draw(results).savefig(png, format="png", dpi=150)
-                    write_whole(run_dir / f"{draw.__name__}.png", png.getvalue())
+                    figure.savefig(png, format="png", dpi=150)
+                    write_whole(run_dir / f"{name}.png", png.getvalue())
     finally:
         with contextlib.suppress(OSError):  # a folder with something in it stays
             run_dir.rmdir()

@@ -108,21 +108,21 @@ class SweepConfig:
     learning_rate: tuple[float, ...] = (1e-3,)
     """Adam's learning rates, as --l2."""
     weight_decay: tuple[float, ...] = (0.0,)
-    """Decoupled weight decays (AdamW's), as --l2."""
+    """Weight decays, decoupled as AdamW's, as --l2."""
     label_smoothing: tuple[float, ...] = (0.0,)
     """Label smoothings, as --l2."""
     train_size: int | None = 400
-    """Training examples of a trial; with folds, of all folds."""
+    """Training examples of a trial; with folds, those dealt."""
     val_size: int | str | None = 400
-    """Examples held out of training; "test": validate on the test part."""
-    folds: int | None = None
-    """Folds of cross-validation, in place of --val-size."""
+    """Examples held out; "test": the test part instead."""
+    folds: int = 1
+    """Folds of cross-validation; 1: none, but --val-size."""
     label_noise: float = 0.0
     """Fraction of training labels made wrong."""
     dataset: str = "mnist_small"
-    """Data set: of tensorflow-datasets, or .npz."""
+    """Data set of tensorflow-datasets, or .npz files."""
     data_dir: str | None = None
-    """Folder of tensorflow-datasets' data sets; none: the usual."""
+    """Folder of the data sets of tensorflow-datasets."""
     bfloat16: bool = False
     """Multiply matrices in bfloat16; sum in float32."""
     devices: int | None = None
@@ -138,12 +138,12 @@ class SweepConfig:
             "epochs": _count("epochs", self.epochs, most=MAX_EPOCHS),
             "batch_size": _count("batch_size", self.batch_size),
             "train_size": _optional_count("train_size", self.train_size),
-            "folds": None if self.folds is None else _count("folds", self.folds, least=2, most=MAX_TRIALS),
+            "folds": _count("folds", self.folds, most=MAX_TRIALS),
             "label_noise": _fraction("label_noise", self.label_noise),
             "devices": _optional_count("devices", self.devices),
             "trials_at_once": _optional_count("trials_at_once", self.trials_at_once),
         }
-        if checked["folds"]:
+        if checked["folds"] > 1:
             checked["val_size"] = None
         elif self.val_size != "test":
             checked["val_size"] = _count("val_size", self.val_size, alternative=' or "test"')
@@ -151,7 +151,7 @@ class SweepConfig:
             object.__setattr__(self, option, value)  # the class is frozen: plain assignment would raise
         if not isinstance(self.dataset, str):
             raise InvalidInput("dataset", self.dataset, "the name of a data set")
-        if not isinstance(self.data_dir, str | None):
+        if self.data_dir is not None:
             object.__setattr__(self, "data_dir", _path("data_dir", self.data_dir))
         if self.num_trials > MAX_TRIALS:
             raise InvalidInput("seeds", self.seeds, f"at most {MAX_TRIALS} trials (settings times seeds times folds)")
@@ -166,16 +166,16 @@ class SweepConfig:
     @property
     def num_trials(self) -> int:
         """Settings times seeds times folds."""
-        return self.num_settings * self.seeds * (self.folds or 1)
+        return self.num_settings * self.seeds * self.folds
 
 
-def _count(option: str, value: object, least: int = 1, most: int | None = None, alternative: str = "") -> int:
+def _count(option: str, value: object, most: int | None = None, alternative: str = "") -> int:
     try:
         count = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        count = least - 1
-    if count < least or (most and count > most):
-        accepted = f"a whole number >= {least}" + (f" and <= {most}" if most else "") + alternative
+        count = 0
+    if count < 1 or (most and count > most):
+        accepted = "a whole number >= 1" + (f" and <= {most}" if most else "") + alternative
         raise InvalidInput(option, value, accepted)
     return count
 
@@ -195,10 +195,9 @@ def _fraction(option: str, value: object) -> float:
 
 
 def _path(option: str, value: object) -> str:
-    try:
-        return os.fspath(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise InvalidInput(option, value, "a folder") from None
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise InvalidInput(option, value, "a folder")
+    return os.fspath(value)
 
 
 RECIPES = {

@@ -115,7 +115,7 @@ class Sweep:
             raise InvalidInput("batch_size", config.batch_size, accepted)
 
         self.axes = {name: getattr(config, name) for name in DOMAINS}
-        self.axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds or 1))}
+        self.axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
         self.trials = make_trials(self.axes)
         self.num_trials = len(self.trials.l2)
         self.history: list[Epoch] = []

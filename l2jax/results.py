@@ -94,6 +94,13 @@ class Results:
         """The hyperparameters that took several values, and `l2`: dimensions."""
         return [str(name) for name in self.data["diverged"].dims if name not in REPEATED]
 
+    @property
+    def fixed(self) -> dict[str, float]:
+        """Hyperparameters that the sweep took several values of, and these results but one: see `along_l2`."""
+        options = self.config.get("sweep", {}).items()
+        several = [name for name, values in options if isinstance(values, list) and len(values) > 1]
+        return {name: float(self.data[name]) for name in several if self.data[name].ndim == 0}
+
     def best(self, metric: str = "val_loss", rule: Literal["min", "1se"] = "min") -> float:
         """The best strength: `l2` of the `best_setting`."""
         return self.best_setting(metric, rule)["l2"]

@@ -49,7 +49,11 @@ def shown(sweep: Sweep, console: Console, profile: Path | None) -> Iterator[Epoc
 
 
 def print_results(results: Results, run_dir: Path, console: Console) -> None:
-    """Prints a table with a row a strength, the answer, and where the rest is."""
+    """Prints a table with a row a strength, the answer, and where the rest is.
+
+    Of other hyperparameters that were swept, it is all at their best values.
+    """
+    results, settings = results.along_l2(), results.config["sweep"]
     chosen: dict[object, str] = {}
     with contextlib.suppress(ValueError):  # where every strength has a diverged trial, none is the best
         chosen[results.best(rule="1se")] = "one s.e."
@@ -59,7 +63,8 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     def cell(value: float, spec: str, before: str = "") -> str:
         return f"{before}{value:{spec}}" if math.isfinite(value) else ""
 
-    title = f"epoch {results.data.sizes['epoch']}: mean over seeds ± standard error"
+    over = "seeds and folds" if "fold" in results.data.dims else "seeds"
+    title = f"epoch {results.data.sizes['epoch']}: mean over {over} ± standard error"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("l2", "validation loss", "training loss", "gap", "validation accuracy", "test accuracy"):
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
@@ -76,6 +81,12 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
             style="bold" if l2 in chosen else "",
         )
     console.print(table)
+    if results.fixed:
+        words = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in results.fixed.items())
+        console.print(f"Of the others, the best: {words}. Heat maps show them all.", markup=False)
     console.print(answer(results), markup=False)
+    if settings["val_size"] == "test":
+        warning = "Validated on the test part: that is no way to choose a strength, as it flatters the one chosen."
+        console.print(warning, markup=False)
     console.print(f"\nPictures, tables and settings: {run_dir}", markup=False, soft_wrap=True)
     console.print(f"To read them back: l2jax.load_results({str(run_dir)!r})", markup=False, soft_wrap=True)

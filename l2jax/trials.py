@@ -42,7 +42,7 @@ def share_data(config: SweepConfig, dataset: Dataset) -> Data:
     for number, examples in enumerate(splits):
         for part, indices in enumerate(examples):
             parts[part, number, : len(indices)] = indices
-        seed = number // (config.folds or 1)
+        seed = number // config.folds
         noise = config.label_noise
         train_labels[number] = with_label_noise(labels, examples[Part.TRAIN], seed, noise, dataset.num_classes)
     return Data(images, labels, train_labels, parts)
@@ -52,7 +52,7 @@ def _splits(config: SweepConfig, dataset: Dataset) -> list[tuple[np.ndarray, np.
     """Training and validation indices: seed by seed, and within it fold by fold."""
     labels, splits = dataset.labels, []
     for seed in range(config.seeds):
-        if config.folds:
+        if config.folds > 1:
             dealt = subset(labels, seed, config.train_size)
             splits += [(dealt[fit], dealt[val]) for fit, val in folds(labels[dealt], seed, config.folds)]
         elif config.val_size == "test":

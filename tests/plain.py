@@ -92,7 +92,7 @@ def sweep(
     def parts(seed, fold):
         """Training and validation part: images and labels, the former with its wrong labels."""
         labels = dataset.labels
-        if config.folds:
+        if config.folds > 1:
             dealt = subset(labels, seed, config.train_size)
             fit, held_out = (dealt[part] for part in folds(labels[dealt], seed, config.folds)[fold])
         elif config.val_size == "test":
@@ -123,7 +123,7 @@ def sweep(
         test = {} if dataset.test_labels is None else measured("test", params, dataset.test_images, dataset.test_labels)
         return {name: [epoch[name] for epoch in epochs] for name in epochs[0]} | test
 
-    grid = [getattr(config, name) for name in DOMAINS] + [range(config.seeds), range(config.folds or 1)]
+    grid = [getattr(config, name) for name in DOMAINS] + [range(config.seeds), range(config.folds)]
     trials = [
         one_trial(dict(zip(DOMAINS, setting, strict=True)), seed, fold) for *setting, seed, fold in product(*grid)
     ]

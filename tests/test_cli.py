@@ -14,7 +14,7 @@ import pytest
 
 import l2jax
 from l2jax import cli
-from l2jax.config import SweepConfig
+from l2jax.config import RECIPES, SweepConfig
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--train-size", "64", "--val-size", "32", "--epochs", "2", "--l2", "0", "1e-2", "--seeds", "2"]
@@ -41,7 +41,8 @@ def test_no_words_give_the_defaults():
 def test_every_option_is_read():
     words = (
         "--l2 0 log:1e-3:1e-1:3 --seeds 5 --epochs 7 --batch-size 8 --learning-rate 1e-2 --train-size all "
-        "--val-size 9 --dataset digits --bfloat16 --devices 2 --trials-at-once 6 --autotune --run-dir here "
+        "--weight-decay 0 0.1 --label-smoothing 0.1 --val-size test --folds 1 --label-noise 0.2 --dataset digits "
+        "--data-dir elsewhere --bfloat16 --devices 2 --trials-at-once 6 --autotune --run-dir here "
         "--profile there --quiet"
     )
     assert cli.parse(words.split()) == cli.Options(
@@ -49,10 +50,14 @@ def test_every_option_is_read():
         seeds=5,
         epochs=7,
         batch_size=8,
-        learning_rate=0.01,
+        learning_rate=(0.01,),
+        weight_decay=(0.0, 0.1),
+        label_smoothing=(0.1,),
         train_size=None,
-        val_size=9,
+        val_size="test",
+        label_noise=0.2,
         dataset="digits",
+        data_dir="elsewhere",
         bfloat16=True,
         devices=2,
         trials_at_once=6,
@@ -63,12 +68,37 @@ def test_every_option_is_read():
     )
 
 
+def test_options_change_parts_of_a_recipe():
+    assert cli.parse(["--recipe", "article"]).sweep == RECIPES["article"]
+    changed = cli.parse(["--recipe=article", "--folds", "5", "--l2", "0"]).sweep
+    assert changed == dataclasses.replace(RECIPES["article"], folds=5, l2=(0.0,))
+
+
+def test_the_article_recipe_is_in_keras_convention():
+    """Keras' regularizers.l2(c) adds c * sum(kernel**2), of which the half is l2."""
+    article = RECIPES["article"]
+    assert [l2 / 2 for l2 in article.l2] == [0, 1e-4, 1e-3, 1e-2, 1e-1]
+    assert (article.dataset, article.train_size, article.val_size) == ("mnist", None, "test")
+    assert (article.epochs, article.batch_size, article.learning_rate) == (20, 32, (1e-3,))
+
+
+def test_recipes_are_listed_as_options_that_make_them(capsys):
+    assert cli.main(["--list-recipes"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines.keys() == RECIPES.keys()
+    assert lines.pop("quick") == "the default"
+    for name, words in lines.items():
+        assert cli.parse(words.split()).sweep == RECIPES[name]
+
+
 def test_help_has_every_option_with_its_default(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["--help"])
     assert caught.value.code == 0
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
-    shown = {"l2": "0 log:1e-4:1e-1:7", "devices": "all", "trials_at_once": "all", "run_dir": "none", "profile": "none"}
+    shown = {"l2": "0 log:1e-4:1e-1:7", "learning_rate": "0.001", "weight_decay": "0", "label_smoothing": "0"}
+    shown |= dict.fromkeys(("devices", "trials_at_once"), "all")
+    shown |= dict.fromkeys(("data_dir", "run_dir", "profile"), "none")
     for field in dataclasses.fields(cli.Options):
         line = re.search(rf"--{field.name.replace('_', '-')} [^()]*\(default: ([^)]*)\)", text)
         assert line, field.name
@@ -121,8 +151,20 @@ def test_every_way_in_is_the_same():
         ("--batch-size 0", "--batch-size", "0"),
         ("--batch-size 65 --train-size 64", "--batch-size", "65"),
         ("--batch-size 99999 --train-size all", "--batch-size", "99999"),
-        ("--learning-rate 0", "--learning-rate", "0.0"),
+        ("--learning-rate 0", "--learning-rate", "0"),
         ("--learning-rate inf", "--learning-rate", "inf"),
+        ("--learning-rate 1e-3 fast", "--learning-rate", "fast"),
+        ("--weight-decay -1", "--weight-decay", "-1"),
+        ("--label-smoothing 1", "--label-smoothing", "1"),
+        ("--label-noise 2", "--label-noise", "2.0"),
+        ("--folds 0", "--folds", "0"),
+        ("--folds 401", "--folds", "401"),
+        ("--folds 400 --batch-size 400", "--batch-size", "400"),
+        ("--recipe", "--recipe", "nothing"),
+        ("--recipe cake", "--recipe", "cake"),
+        ("--recipe quick --recipe=cake", "--recipe", "cake"),
+        ("--data-dir", "--data-dir", "nothing"),
+        ("--val-size tests", "--val-size", "tests"),
         ("--train-size 0", "--train-size", "0"),
         ("--train-size none", "--train-size", "none"),
         ("--train-size 1000000", "--train-size", "1000000"),
@@ -180,6 +222,7 @@ def test_run_folder_is_complete(tiny_run):
         "config.json",
         "loss_curves.png",
         "metrics.jsonl",
+        "objective_curves.png",
         "results.nc",
         "summary.csv",
         "validation_curve.png",
@@ -201,7 +244,15 @@ def test_metrics_lines_are_the_results(tiny_run):
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [(line["epoch"], line["first_trial"]) for line in lines] == [(1, 0), (2, 0)]
     for line in lines:
-        for name in ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm"):
+        for name in (
+            "train_loss",
+            "train_accuracy",
+            "penalty",
+            "val_loss",
+            "val_accuracy",
+            "l2_norm",
+            "running_objective",
+        ):
             trials = data[name].sel(epoch=line["epoch"]).values.ravel()  # strength by strength, seed by seed
             np.testing.assert_allclose(line[name], trials, rtol=1e-6)
 

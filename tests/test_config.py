@@ -89,7 +89,7 @@ def test_bad_strengths(words, given):
         {"val_size": -500},
         {"val_size": None},
         {"val_size": "all"},
-        {"folds": 1},
+        {"folds": 0},
         {"folds": "5"},
         {"label_noise": -0.1},
         {"label_noise": 1.1},

@@ -12,9 +12,9 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
-from test_results import STRENGTHS, synthetic
+from test_results import STRENGTHS, swept_twice, synthetic
 
-from l2jax.plot import loss_curves, validation_curve
+from l2jax.plot import figures, heat_map, loss_curves, objective_curves, validation_curve
 
 ALL_DIVERGED = [(l2, seed, 1 + 3 * seed) for l2 in (0.0, 0.01, 0.1) for seed in range(3)]
 CASES = {
@@ -235,3 +235,43 @@ def test_the_order_of_strengths_does_not_matter():
             for figure, png in zip((draw(results), draw(shuffled)), drawn, strict=True):
                 figure.savefig(png, format="png")
             assert drawn[0].getvalue() == drawn[1].getvalue()
+
+
+def test_objective_curves_are_keras_loss_and_val_loss():
+    results = synthetic((0.0, 0.01))
+    training, validation = (
+        {line.get_label(): line.get_ydata() for line in ax.lines} for ax in objective_curves(results).axes
+    )
+    data = results.data.mean("seed")
+    for l2, name in ((0.0, "0"), (0.01, "0.01")):
+        np.testing.assert_allclose(training[name], data["running_objective"].sel(l2=l2), rtol=1e-5)
+        with_penalty = data["val_loss"].sel(l2=l2) + data["penalty"].sel(l2=l2)
+        np.testing.assert_allclose(validation[name], with_penalty, rtol=1e-5)
+
+
+def test_heat_map_shows_the_mean_of_each_setting_and_marks_the_best():
+    results = swept_twice()
+    ax = heat_map(results).axes[0]
+    np.testing.assert_allclose(ax.images[0].get_array(), [[4.0, 2.0, 1.0001], [3.0, 1.2, 1.0]])  # low rates below
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["0.01", "0.1"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.001", "0.01"]
+    (star,) = ax.lines
+    assert star.get_xdata() == [2] and 1 <= star.get_ydata()[0] < 1.5
+    assert {text.get_text() for text in ax.texts} == {"4", "2", "1", "3", "1.2"}
+
+
+def test_heat_map_crosses_out_what_diverged():
+    results = swept_twice(diverged=[(1e-2, 1, 3)])
+    ax = heat_map(results).axes[0]
+    assert ax.images[0].get_array().mask.tolist() == [[False, False, True]] * 2
+    assert sorted(line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "x") == [[2, 0], [2, 1]]
+
+
+def test_heat_map_of_what_was_not_swept_is_an_error():
+    with pytest.raises(ValueError, match="learning_rate did not take several values"):
+        heat_map(synthetic())
+
+
+def test_figures_are_those_that_fit_the_results():
+    assert [name for name, _ in figures(synthetic())] == ["loss_curves", "validation_curve", "objective_curves"]
+    assert [name for name, _ in figures(swept_twice())][-1] == "heat_map_learning_rate"

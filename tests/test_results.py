@@ -36,6 +36,8 @@ def synthetic(l2=STRENGTHS, seeds=3, epochs=20, diverged=(), noise=0.01, test=Tr
         "val_loss": val,
         "val_accuracy": np.clip(0.985 - 0.12 * val - 0.2 * strength, 0, 1),
         "l2_norm": 120 / (1 + 300 * strength) + 0 * val,
+        "running_objective": 1.2 * train + strength / 2 * 120 / (1 + 300 * strength),
+        "running_accuracy": np.clip(0.97 - 0.12 * train, 0, 1),
     }
     shape = (len(l2), seeds, epochs)
     values = {name: np.broadcast_to(value, shape).astype(np.float32) for name, value in values.items()}
@@ -170,6 +172,46 @@ def test_folds_are_averaged_over_and_are_not_independent():
     np.testing.assert_allclose(table["val_loss"], expected.mean(1), rtol=1e-6)
     standard_error = expected.std(1, ddof=1) * np.sqrt(1 / 6 + 1 / 1)  # two folds: one is trained on, one held out
     np.testing.assert_allclose(table["val_loss_se"], standard_error, rtol=1e-4)
+
+
+def swept_twice(**kwargs):
+    """Validation losses that are lowest at l2 = 1e-2 and learning rate 0.1, where those of 1e-3 are near."""
+    data = synthetic((0.0, 1e-3, 1e-2), **kwargs).data
+    losses = np.array([[3.0, 1.2, 1.0], [4.0, 2.0, 1.0001]])  # (learning rate, l2)
+    noise = np.array([-0.3, 0.0, 0.3])
+    other = data.assign(val_loss=data["val_loss"] * 0).isel(l2=[0, 1, 2])
+    both = xr.concat([data, other], pd.Index([0.1, 0.01], name="learning_rate")).transpose("l2", "learning_rate", ...)
+    both["val_loss"] = both["val_loss"].copy(data=np.empty(both["val_loss"].shape))
+    both["val_loss"][:] = losses.T[:, :, None, None] + noise[None, None, :, None]
+    return Results(both, {"sweep": {"l2": [0.0, 1e-3, 1e-2], "learning_rate": [0.1, 0.01]}})
+
+
+def test_of_several_hyperparameters_the_best_setting_is_chosen():
+    results = swept_twice()
+    assert results.swept == ["l2", "learning_rate"]
+    assert results.best_setting() == {"l2": 1e-2, "learning_rate": 0.1}
+    assert results.best() == 1e-2
+    table = results.table()
+    assert table.index.names == ["l2", "learning_rate"]
+    assert len(table) == 6
+    assert table["val_loss"][1e-3, 0.01] == pytest.approx(2.0)
+
+
+def test_one_standard_error_is_taken_along_l2():
+    """1.0001 at the other learning rate is within one standard error, too: only l2 may differ."""
+    results = swept_twice()
+    results.data["val_loss"][{"l2": 2}] += 0.3  # now 1.2 is the lowest, 1.3 within 0.17 of it
+    assert results.best_setting() == {"l2": 1e-3, "learning_rate": 0.1}
+    assert results.best_setting(rule="1se") == {"l2": 1e-2, "learning_rate": 0.1}
+
+
+def test_along_l2_the_others_are_at_their_best():
+    line = swept_twice().along_l2()
+    assert line.swept == ["l2"]
+    assert line.fixed == {"learning_rate": 0.1}
+    np.testing.assert_allclose(line.table()["val_loss"], [3.0, 1.2, 1.0])
+    assert synthetic().along_l2() == synthetic()
+    assert synthetic().fixed == {}
 
 
 def test_saved_results_load_as_they_were(tmp_path):
