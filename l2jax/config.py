@@ -7,7 +7,7 @@ import math
 import operator
 import os
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 DEFAULT_STRENGTHS: str = "0 log:1e-4:1e-1:7"
 MAX_TRIALS = MAX_EPOCHS = 1_000_000
@@ -133,7 +133,7 @@ class SweepConfig:
     """Time the ways to compute; keep the fastest."""
 
     def __post_init__(self) -> None:
-        checked = {name: parse_values(name, getattr(self, name)) for name in DOMAINS} | {
+        checked: dict[str, Any] = {name: parse_values(name, getattr(self, name)) for name in DOMAINS} | {
             "seeds": _count("seeds", self.seeds, most=MAX_TRIALS),
             "epochs": _count("epochs", self.epochs, most=MAX_EPOCHS),
             "batch_size": _count("batch_size", self.batch_size),

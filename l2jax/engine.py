@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
 from l2jax import train
-from l2jax.config import DOMAINS, InvalidInput, SweepConfig
+from l2jax.config import DOMAINS, InvalidInput, SweepConfig, parse_values
 from l2jax.data import Dataset, as_dataset, load_dataset
 from l2jax.devices import Plan, plan_chunks, use_every_core
 from l2jax.fused import DEFAULT_LOWERING, Lowering
@@ -74,11 +74,11 @@ def sweep(
       InvalidInput: for what cannot be used; says what was given and what is accepted.
     """
     if isinstance(dataset, str):
-        config = SweepConfig(l2, seeds, dataset=dataset, **options)
+        config = SweepConfig(parse_values("l2", l2), seeds, dataset=dataset, **options)
         dataset = load_dataset(config.dataset, config.data_dir)
     else:
         dataset = as_dataset(dataset)
-        config = SweepConfig(l2, seeds, dataset=dataset.name, **{"train_size": None, **options})
+        config = SweepConfig(parse_values("l2", l2), seeds, dataset=dataset.name, **{"train_size": None, **options})
     run = Sweep(config, dataset, model, optimizer)
     for _ in run.epochs():
         pass
@@ -109,7 +109,7 @@ class Sweep:
         self.model, self.optimizer = model, optimizer
         check_model(self._model(), image_shape, num_classes)
         data = share_data(config, self.dataset)
-        self._num_examples = (data.parts[Part.TRAIN] >= 0).sum(-1)
+        self._num_examples = np.count_nonzero(data.parts[Part.TRAIN] >= 0, axis=-1)
         if config.batch_size > (fewest := self._num_examples.min()):
             accepted = f"at most the {fewest} examples of the training part"
             raise InvalidInput("batch_size", config.batch_size, accepted)
@@ -175,7 +175,7 @@ class Sweep:
                 jax.block_until_ready(self._state)
                 seconds = time.perf_counter() - start
             self.seconds["training"] += seconds
-            rate = self._num_examples[self.trials.split[trials]].sum() / seconds
+            rate = float(self._num_examples[self.trials.split[trials]].sum()) / seconds
             self.history.append(Epoch(number, trials, self._measured(trials, running), seconds, rate))
             if number == self.config.epochs:
                 self._tested[trials] = self._evaluated(trials, Part.TEST)

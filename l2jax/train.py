@@ -143,7 +143,7 @@ def epoch(
     return state, Running(sums.objective / size, sums.accuracy / size)
 
 
-def decayed(updates: Params, params: Params, trial: Trial) -> Params:
+def decayed(updates: optax.Updates, params: Params, trial: Trial) -> optax.Updates:
     """Adds decoupled weight decay to the updates of kernels: -learning_rate * weight_decay * kernel."""
     rate = trial.learning_rate * trial.weight_decay
 

@@ -16,10 +16,10 @@ EVALUATION_BATCH = 64
 
 def make_trials(axes: dict[str, tuple]) -> Trial:
     """Every combination of the axes' values, the last axis fastest."""
-    grid = dict(zip(axes, zip(*itertools.product(*axes.values()), strict=True), strict=True))
-    seed, fold = np.array(grid.pop("seed"), np.uint32), np.array(grid.pop("fold"), np.int32)
-    split = seed.astype(np.int32) * len(axes["fold"]) + fold
-    return Trial(**{name: np.array(values, np.float32) for name, values in grid.items()}, seed=seed, split=split)
+    columns = dict(zip(axes, np.array(list(itertools.product(*axes.values()))).T, strict=True))
+    columns["split"] = columns["seed"] * len(axes["fold"]) + columns["fold"]
+    types = {"seed": np.uint32, "split": np.int32}
+    return Trial._make(columns[name].astype(types.get(name, np.float32)) for name in Trial._fields)
 
 
 def share_data(config: SweepConfig, dataset: Dataset) -> Data:
@@ -45,7 +45,7 @@ def share_data(config: SweepConfig, dataset: Dataset) -> Data:
         seed = number // config.folds
         noise = config.label_noise
         train_labels[number] = with_label_noise(labels, examples[Part.TRAIN], seed, noise, dataset.num_classes)
-    return Data(images, labels, train_labels, parts)
+    return Data._make((images, labels, train_labels, parts))
 
 
 def _splits(config: SweepConfig, dataset: Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -58,6 +58,7 @@ def _splits(config: SweepConfig, dataset: Dataset) -> list[tuple[np.ndarray, np.
         elif config.val_size == "test":
             splits.append((subset(labels, seed, config.train_size), _test_part(dataset)))
         else:
+            assert isinstance(config.val_size, int)  # the config has checked it
             splits.append(split(labels, seed, config.train_size, config.val_size))
     return splits
 

@@ -92,6 +92,7 @@ def sweep(
     def parts(seed, fold):
         """Training and validation part: images and labels, the former with its wrong labels."""
         labels = dataset.labels
+        held_out = None
         if config.folds > 1:
             dealt = subset(labels, seed, config.train_size)
             fit, held_out = (dealt[part] for part in folds(labels[dealt], seed, config.folds)[fold])
@@ -100,8 +101,8 @@ def sweep(
         else:
             fit, held_out = split(labels, seed, config.train_size, config.val_size)
         noisy = with_label_noise(labels, fit, seed, config.label_noise, dataset.num_classes)
-        on_test = config.val_size == "test"
-        val = (dataset.test_images, dataset.test_labels) if on_test else (dataset.images[held_out], labels[held_out])
+        test = dataset.test_images, dataset.test_labels
+        val = test if held_out is None else (dataset.images[held_out], labels[held_out])
         return (dataset.images[fit], noisy[fit]), val
 
     def one_trial(trial, seed, fold):
