@@ -68,8 +68,8 @@ def _conv_relu_max_pool_fwd(x, kernel, bias, lowering):
     if kernel[..., 0].size <= lowering.few_products:
         out, phase = _few_products(x, kernel, bias)
     else:
-        matrix, dot = _as_matrix(kernel), functools.partial(_dot, dtype=lowering.dtype)
-        phases = [dot(matrix, columns, 0, 0) for columns in _phase_columns(x, kernel.shape)]
+        matrix = kernel.reshape(-1, kernel.shape[-1])
+        phases = [_dot(matrix, columns, 0, 0, lowering.dtype) for columns in _phase_columns(x, kernel.shape)]
         shape = (kernel.shape[-1], *_pooled_size(x, kernel.shape), x.shape[-1])
         out, phase = (a.reshape(shape) for a in _relu_of_max(phases, bias[:, None]))
     return out, (x, kernel, phase)
@@ -77,16 +77,15 @@ def _conv_relu_max_pool_fwd(x, kernel, bias, lowering):
 
 def _conv_relu_max_pool_bwd(lowering, saved, d_out):
     x, kernel, phase = saved
-    dot = functools.partial(_dot, dtype=lowering.dtype)
+    matrix, dot = kernel.reshape(-1, kernel.shape[-1]), functools.partial(_dot, dtype=lowering.dtype)
     d_out, phase = (a.reshape(len(a), -1) for a in (d_out, phase))
     d_phases = [jnp.where(phase == n, d_out, 0) for n in range(len(PHASES))]
     if kernel[..., 0].size <= lowering.few_products:
-        d_kernel = _few_products_d_kernel(x, kernel.shape, phase, d_out, dot)
+        d_kernel, d_bias = _few_products_bwd(x, kernel.shape, phase, d_out, dot)
     else:
-        columns = _phase_columns(x, kernel.shape)
-        d_kernel = _as_kernel(sum(dot(c, d, 1, 1) for c, d in zip(columns, d_phases, strict=True)), kernel.shape)
-    d_bias = jnp.where(phase < NO_PHASE, d_out, 0).sum(1)
-    d_columns = [dot(_as_matrix(kernel), d, 1, 0) for d in d_phases]
+        d_matrix = sum(dot(c, d, 1, 1) for c, d in zip(_phase_columns(x, kernel.shape), d_phases, strict=True))
+        d_kernel, d_bias = d_matrix.reshape(kernel.shape), jnp.where(phase < NO_PHASE, d_out, 0).sum(1)
+    d_columns = [dot(matrix, d, 1, 0) for d in d_phases]
     return _add_phase_columns(d_columns, x.shape, kernel.shape), d_kernel, d_bias
 
 
@@ -119,8 +118,8 @@ def _few_products(x, kernel, bias):
     return lax.map(one_channel, (jnp.moveaxis(kernel, -1, 0), bias), batch_size=CHANNELS_AT_ONCE)
 
 
-def _few_products_d_kernel(x, kernel_shape, phase, d_out, dot):
-    """The kernel's gradient for few products: the phases together, against all that a pooling window sees."""
+def _few_products_bwd(x, kernel_shape, phase, d_out, dot):
+    """Gradients of kernel and bias for few products: the phases together, against all that a pooling window sees."""
     kh, kw, channels, _ = kernel_shape
     size = _pooled_size(x, kernel_shape)
     seen = list(itertools.product(range(kh + 1), range(kw + 1), range(channels)))
@@ -131,17 +130,19 @@ def _few_products_d_kernel(x, kernel_shape, phase, d_out, dot):
         phase, d_out = args  # (positions * B,)
         d_phases = jnp.where(phase[None] == numbers[:, None], d_out[None], 0)
         d_windows = dot(d_phases, windows, 1, 1).reshape(len(PHASES), kh + 1, kw + 1, channels)
-        return sum(d_windows[n, p : p + kh, q : q + kw] for n, (p, q) in enumerate(PHASES))
+        d_kernel = sum(d_windows[n, p : p + kh, q : q + kw] for n, (p, q) in enumerate(PHASES))
+        return d_kernel, jnp.where(phase < NO_PHASE, d_out, 0).sum()
 
-    return jnp.moveaxis(lax.map(one_channel, (phase, d_out), batch_size=CHANNELS_AT_ONCE), 0, -1)
+    d_kernel, d_bias = lax.map(one_channel, (phase, d_out), batch_size=CHANNELS_AT_ONCE)
+    return jnp.moveaxis(d_kernel, 0, -1), d_bias
 
 
 def _phase_columns(x, kernel_shape):
-    """What each phase multiplies with the kernel: four matrices (C * KH * KW, positions * B)."""
+    """What each phase multiplies with the kernel: four matrices (KH * KW * C, positions * B)."""
     kh, kw, _, _ = kernel_shape
     size = _pooled_size(x, kernel_shape)
     taps = list(itertools.product(range(kh), range(kw)))
-    slices = [jnp.stack([_every_other(x, p + i, q + j, size) for i, j in taps], axis=1) for p, q in PHASES]
+    slices = [jnp.stack([_every_other(x, p + i, q + j, size) for i, j in taps]) for p, q in PHASES]
     return [s.reshape(len(x) * len(taps), -1) for s in slices]
 
 
@@ -150,11 +151,11 @@ def _add_phase_columns(d_columns, x_shape, kernel_shape):
     channels, height, width, batch = x_shape
     kh, kw, _, _ = kernel_shape
     rows, cols = (height - kh + 1) // 2, (width - kw + 1) // 2
-    d_taps = [d.reshape(channels, kh, kw, rows, cols, batch) for d in d_columns]
+    d_taps = [d.reshape(kh, kw, channels, rows, cols, batch) for d in d_columns]
     # Tap i of phase p is row p + i of a pooling window's input: in the plane of even or odd rows it needs no stride.
     parts = {parity: jnp.zeros((channels, rows + kh // 2, cols + kw // 2, batch), d_taps[0].dtype) for parity in PHASES}
     for a, b in itertools.product(range(kh + 1), range(kw + 1)):
-        copies = [d_taps[n][:, a - p, b - q] for n, (p, q) in enumerate(PHASES) if 0 <= a - p < kh and 0 <= b - q < kw]
+        copies = [d_taps[n][a - p, b - q] for n, (p, q) in enumerate(PHASES) if 0 <= a - p < kh and 0 <= b - q < kw]
         u, v = a // 2, b // 2
         parts[a % 2, b % 2] = parts[a % 2, b % 2].at[:, u : u + rows, v : v + cols].add(sum(copies))
     planes = jnp.stack([jnp.stack([parts[p, q] for q in (0, 1)], axis=3) for p in (0, 1)], axis=2)
@@ -169,15 +170,6 @@ def _pooled_size(x, kernel_shape):
 def _every_other(x, row, col, size):
     """Rows and columns of x (..., H, W, B) from (row, col) on, every other one, `size` in all."""
     return x[..., row : row + 2 * size[0] - 1 : 2, col : col + 2 * size[1] - 1 : 2, :]
-
-
-def _as_matrix(kernel):
-    """(KH, KW, C, O) as (C * KH * KW, O)."""
-    return kernel.transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
-
-
-def _as_kernel(matrix, shape):
-    return matrix.reshape(shape[2], shape[0], shape[1], shape[3]).transpose(1, 2, 0, 3)
 
 
 def _dot(a, b, a_axis, b_axis, dtype):
