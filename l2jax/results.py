@@ -1,4 +1,4 @@
-"""What a sweep found: labelled arrays, the best strength, tables, files, and the answer in words."""
+"""What a sweep found: labelled arrays, the best strength, tables and files."""
 
 from __future__ import annotations
 
@@ -240,83 +240,3 @@ def write_whole(path: Path, content: bytes) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def answer(results: Results) -> str:
-    """What the sweep says about L2, in a few lines, with its uncertainty.
-
-    Compares the best strength with none (with the weakest, if 0 was not tried) by the differences between
-    trials of the same seed: their mean and its 95% Student-t interval, from at least 3 seeds that finished at
-    both. Says lower or higher only where that interval leaves out 0. The best strength was chosen on the
-    validation data that it is then compared on, which flatters it a little.
-    """
-    try:
-        best, careful, accurate = results.best(), results.best(rule="1se"), results.best("val_accuracy")
-    except ValueError:
-        return "Every strength has a diverged trial: none can be called best. A lower learning rate may help."
-    table = results.table()
-    weakest, strongest = table.index.min(), table.index.max()
-    lone = math.isnan(table["val_loss_se"][best])
-    lines = [
-        f"Lowest mean validation loss: l2 = {best:.3g}. One-standard-error rule: l2 = {careful:.3g}"
-        + (" (the same: one seed has no standard error)." if lone else ".")
-    ]
-    if weakest == strongest:
-        lines.append("Only one strength was tried: there is nothing to compare it with.")
-    elif best == 0:
-        lines.append("No L2 strength tried had a lower mean validation loss than no L2 at all.")
-    elif best == weakest:
-        lines.append(f"l2 = {best:.3g} is the weakest tried: try weaker ones, and 0.")
-    else:
-        reference = "l2 = 0" if weakest == 0 else f"l2 = {weakest:.3g} (the weakest tried; 0 was not)"
-        metrics = ("val_loss", "gap", "val_accuracy")
-        differences = _differences(results, metrics, best, weakest)
-        lines.append(f"Against {reference}, l2 = {best:.3g} ended with {differences}.")
-        if best == strongest:
-            lines.append(f"l2 = {best:.3g} is the strongest tried: try stronger ones.")
-    if table["val_accuracy"][accurate] > table["val_accuracy"][best]:
-        difference = _differences(results, ("val_accuracy",), accurate, best)
-        lines.append(
-            f"Loss and accuracy disagree: mean validation accuracy is highest at l2 = {accurate:.3g}, "
-            f"which against l2 = {best:.3g} ended with {difference}."
-        )
-    return "\n".join(lines)
-
-
-def _differences(results: Results, metrics: tuple[str, ...], l2: float, reference: float) -> str:
-    """The mean differences of `metrics` between two strengths in words, paired by all that is not l2."""
-    from scipy import stats
-
-    last = results.data.isel(epoch=-1).astype("float64")
-    last = last.assign(gap=last["val_loss"] - last["train_loss"]).where(last["diverged"] == 0)
-    paired = last.sel(l2=l2, drop=True) - last.sel(l2=reference, drop=True)
-    finished = np.isfinite(paired["val_loss"].values)
-    num_pairs = int(finished.sum())
-    if num_pairs == 0:
-        return "no seed that finished at both, so no comparison"
-    said = []
-    for metric in metrics:
-        scale, unit, name = _SAID[metric]
-        values = paired[metric].values[finished] * scale
-        mean = values.mean()
-        if num_pairs < 3:
-            said.append(f"{mean:+.2g}{unit} in {name}")
-            continue
-        half = stats.t.ppf(0.975, num_pairs - 1) * stats.sem(values)
-        if abs(mean) > half:
-            verdict = f"a {'lower' if mean < 0 else 'higher'} {name}"
-        else:
-            verdict = f"no clear difference in {name}"
-        said.append(f"{verdict} ({mean:+.2g}{unit}, 95% interval {mean - half:+.2g} to {mean + half:+.2g})")
-    words = ", ".join(said[:-1]) + " and " * (len(said) > 1) + said[-1]
-    if num_pairs < 3:
-        short = f"an interval takes 3 paired seeds, here {num_pairs}"
-        return f"a mean difference of {words}; that may be chance: {short}"
-    return f"{words}; mean differences over {num_pairs} paired seeds"
-
-
-_SAID = {  # metric: (scale, unit, name), for sentences
-    "val_loss": (1, "", "validation loss"),
-    "gap": (1, "", "gap between validation and training loss"),
-    "val_accuracy": (100, " points", "validation accuracy"),
-}

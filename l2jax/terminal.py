@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn
 from rich.table import Table
 
-from l2jax.results import Results, answer
+from l2jax.results import Results
+from l2jax.verdict import verdict
 
 if TYPE_CHECKING:
     from l2jax.engine import Epoch, Sweep
@@ -49,11 +50,11 @@ def shown(sweep: Sweep, console: Console, profile: Path | None) -> Iterator[Epoc
 
 
 def print_results(results: Results, run_dir: Path, console: Console) -> None:
-    """Prints a table with a row a strength, the answer, and where the rest is.
+    """Prints a table with a row a strength, the verdict, and where the rest is.
 
     Of other hyperparameters that were swept, it is all at their best values.
     """
-    results, settings = results.along_l2(), results.config["sweep"]
+    results = results.along_l2()
     chosen: dict[object, str] = {}
     with contextlib.suppress(ValueError):  # where every strength has a diverged trial, none is the best
         chosen[results.best(rule="1se")] = "one s.e."
@@ -84,9 +85,7 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     if results.fixed:
         words = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in results.fixed.items())
         console.print(f"Of the others, the best: {words}. Heat maps show them all.", markup=False)
-    console.print(answer(results), markup=False)
-    if settings["val_size"] == "test":
-        warning = "Validated on the test part: that is no way to choose a strength, as it flatters the one chosen."
-        console.print(warning, markup=False)
+    console.print("
+".join(verdict(results)), markup=False)
     console.print(f"\nPictures, tables and settings: {run_dir}", markup=False, soft_wrap=True)
     console.print(f"To read them back: l2jax.load_results({str(run_dir)!r})", markup=False, soft_wrap=True)

@@ -15,6 +15,7 @@ import pytest
 import l2jax
 from l2jax import cli
 from l2jax.config import RECIPES, SweepConfig
+from l2jax.verdict import verdict
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--train-size", "64", "--val-size", "32", "--epochs", "2", "--l2", "0", "1e-2", "--seeds", "2"]
@@ -261,7 +262,7 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
     run_dir, finished = tiny_run
     results = l2jax.load_results(run_dir)
     words = " ".join(finished.stdout.split())
-    assert " ".join(l2jax.results.answer(results).split()) in words
+    assert " ".join(verdict(results)) in words
     assert f"load_results({str(run_dir)!r})" in words
     rows = [line.split() for line in finished.stdout.splitlines()]
     for l2, row in results.table().iterrows():

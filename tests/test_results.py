@@ -1,7 +1,6 @@
-"""Results: the choice of a strength, tables, files and the answer, against plain numpy, scipy and pandas."""
+"""Results: the choice of a strength, tables and files, against plain numpy, scipy and pandas."""
 
 import json
-import re
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import xarray as xr
 from scipy import stats
 
 from l2jax.config import InvalidInput
-from l2jax.results import Results, answer, load_results, write_whole
+from l2jax.results import Results, load_results, write_whole
 
 STRENGTHS = (0.0, 1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2, 3.16e-2, 1e-1)
 METRICS = ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm")
@@ -311,86 +310,3 @@ def test_making_results_leaves_the_given_arrays_alone():
     data = synthetic().data.drop_attrs()
     Results(data, {})
     assert not data["val_loss"].attrs
-
-
-def interval(differences):
-    """Mean and 95% Student-t interval by scipy's own paired test."""
-    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    return f"({np.mean(differences):+.2g}, 95% interval {low:+.2g} to {high:+.2g})"
-
-
-def test_answer_gives_paired_differences_with_their_interval():
-    results = synthetic(seeds=5)
-    last = results.data.isel(epoch=-1).astype(np.float64)
-    last["gap"] = last["val_loss"] - last["train_loss"]
-    change = last.sel(l2=results.best()) - last.sel(l2=0.0)
-    text = answer(results)
-    assert f"Lowest mean validation loss: l2 = {results.best():.3g}." in text
-    assert f"One-standard-error rule: l2 = {results.best(rule='1se'):.3g}." in text
-    assert f"Against l2 = 0, l2 = {results.best():.3g} ended with a lower validation loss" in text
-    assert f"a lower validation loss {interval(change['val_loss'])}" in text
-    assert f"a lower gap between validation and training loss {interval(change['gap'])}" in text
-    assert "over 5 paired seeds" in text
-
-
-def test_answer_claims_nothing_the_interval_does_not_support():
-    results = with_last("val_loss", [[0.30, 0.50, 0.40], [0.45, 0.30, 0.35], [0.6, 0.7, 0.8]])
-    text = answer(results)
-    assert f"no clear difference in validation loss {interval([0.15, -0.20, -0.05])}" in text
-    assert "lower validation loss (" not in text
-
-
-def test_answer_pairs_only_seeds_that_finished_at_both():
-    results = synthetic(seeds=5, diverged=[(0.0, 2, 3)])
-    kept = results.data.isel(epoch=-1, seed=[0, 1, 3, 4]).astype(np.float64)["val_loss"]
-    text = answer(results)
-    assert interval((kept.sel(l2=results.best()) - kept.sel(l2=0.0)).values) in text
-    assert "over 4 paired seeds" in text
-    results.data["val_loss"].loc[{"l2": 0.0, "seed": 2, "epoch": 20}] = 0.3  # finite again, but not to be trusted
-    assert answer(results) == text
-
-
-@pytest.mark.parametrize("seeds", [1, 2])
-def test_answer_has_no_interval_for_fewer_than_three_seeds(seeds):
-    text = answer(synthetic(seeds=seeds))
-    assert "interval takes 3 paired seeds, here " + str(seeds) in text
-    assert "95%" not in text and not re.search("lower (validation|gap)", text)
-    assert ("one seed has no standard error" in text) == (seeds == 1)
-
-
-def test_answer_compares_with_the_weakest_where_zero_was_not_tried():
-    assert "Against l2 = 0.0001 (the weakest tried; 0 was not), l2 = " in answer(synthetic(STRENGTHS[1:]))
-
-
-def test_answer_tells_that_the_best_is_at_the_edge():
-    low, mid, high = [0.3, 0.31, 0.32], [0.4, 0.41, 0.42], [0.5, 0.51, 0.52]
-    assert "strongest tried: try stronger" in answer(with_last("val_loss", [high, mid, low]))
-    assert "than no L2 at all" in answer(with_last("val_loss", [low, mid, high]))
-    assert "weakest tried: try weaker" in answer(with_last("val_loss", [low, mid, high], l2=(0.001, 0.01, 0.1)))
-    assert " tried" not in answer(with_last("val_loss", [mid, low, high]))
-    assert "Only one strength" in answer(synthetic((0.01,)))
-
-
-def test_answer_tells_that_loss_and_accuracy_disagree():
-    losses = synthetic((0.0, 0.01, 0.1))
-    assert losses.best() == 0.01
-    agree = with_last("val_accuracy", [[0.90, 0.91, 0.92], [0.94, 0.95, 0.96], [0.89, 0.90, 0.91]])
-    assert "disagree" not in answer(agree)
-    clear = answer(with_last("val_accuracy", [[0.95, 0.96, 0.97], [0.930, 0.941, 0.949], [0.89, 0.90, 0.91]]))
-    assert "a lower validation accuracy (-2 points" in clear
-    assert "disagree: mean validation accuracy is highest at l2 = 0" in clear
-    assert "which against l2 = 0.01 ended with a higher validation accuracy (+2 points" in clear
-    unclear = answer(with_last("val_accuracy", [[0.95, 0.92, 0.97], [0.93, 0.95, 0.94], [0.89, 0.90, 0.91]]))
-    assert "disagree" in unclear and "ended with no clear difference in validation accuracy" in unclear
-
-
-def test_answer_survives_a_sweep_that_diverged():
-    everything = [(l2, seed, 1) for l2 in (0.0, 0.1) for seed in range(3)]
-    assert "none can be called best" in answer(synthetic((0.0, 0.1), diverged=everything))
-    without_zero = [(0.0, seed, 4) for seed in range(3)]
-    assert "no seed that finished at both" in answer(synthetic(diverged=without_zero))
-
-
-def test_equal_trials_differ_by_nothing():
-    text = answer(with_last("val_accuracy", [[0.9] * 3, [0.9] * 3, [0.8] * 3]))
-    assert "no clear difference in validation accuracy (+0 points, 95% interval +0 to +0)" in text
