@@ -70,7 +70,7 @@ def _effect(ended: xr.Dataset, best: float) -> str:
         else:
             lead = "No strength clearly lowers validation loss." if len(higher) else "No evidence either way."
         if best == weakest:
-            near = float(compared["mean"].abs().idxmin())
+            near = min(compared.index, key=lambda l2: abs(compared["mean"][l2]))
             text = f"{lead} The lowest mean is that of {none}; l2 = {near:.3g} comes closest, with "
             text += f"{_decided(compared, near)}."
         elif compared["num"][best] == 0:
@@ -98,7 +98,7 @@ def _choice(results: Results, best: float) -> str:
 def _overfitting(results: Results, ended: xr.Dataset, best: float) -> list[str]:
     """The gap, and the rise after the lowest epoch: without L2, and what the best strength changes."""
     weakest = float(ended["l2"][0])
-    gap, rise = (stats.summary(ended, metric).loc[weakest] for metric in ("gap", "rise"))
+    gap, rise = (_row(stats.summary(ended, metric), weakest) for metric in ("gap", "rise"))
     if gap["num"] == 0:
         return []
     interval = "" if math.isnan(gap["low"]) else f" (95% interval {gap['low']:.2g} to {gap['high']:.2g})"
@@ -187,13 +187,13 @@ def _changes(ended: xr.Dataset, metrics: tuple[str, ...], l2: float) -> str:
     rows = {metric: stats.compare(ended, metric) for metric in metrics}
     if l2 == weakest or any(compared["num"][l2] == 0 for compared in rows.values()):
         return ""
-    words = " and ".join(_words(metric, compared.loc[l2]) for metric, compared in rows.items())
+    words = " and ".join(_words(metric, _row(compared, l2)) for metric, compared in rows.items())
     return f" Against {'no L2' if weakest == 0 else f'l2 = {weakest:.3g}'}, l2 = {l2:.3g} ended with {words}."
 
 
 def _decided(compared: pd.DataFrame, l2: float) -> str:
     """The change of validation loss at a strength, with the p-value that decides whether it is clear."""
-    row, number = compared.loc[l2], int(compared["p"].notna().sum())
+    row, number = _row(compared, l2), int(compared["p"].notna().sum())
     text = _words("val_loss", row)
     if math.isnan(row["p"]):
         return text
@@ -202,7 +202,11 @@ def _decided(compared: pd.DataFrame, l2: float) -> str:
     return f"{text[:-1]}, {row['num']:.0f} pairs, {p}{corrected})"
 
 
-def _words(metric: str, row: pd.Series) -> str:
+def _row(table: pd.DataFrame, l2: float) -> dict[str, float]:
+    return {str(name): float(table.at[l2, name]) for name in table.columns}  # pyright: ignore[reportArgumentType]
+
+
+def _words(metric: str, row: dict[str, float]) -> str:
     scale, unit, name = NAMES[metric]
     mean = f"{row['mean'] * scale:+.2g}{unit}"
     if math.isnan(row["p"]):

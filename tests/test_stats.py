@@ -1,6 +1,7 @@
 """What the numbers support: against scipy, closed forms, plain loops, and sweeps with a known truth."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def test_intervals_are_those_of_scipy():
     values = np.random.default_rng(0).normal(0.1, 1, (4, 6))
     of = stats.estimate(values)
     for i, row in enumerate(values):
-        test = scipy_stats.ttest_1samp(row, 0)
+        test: Any = scipy_stats.ttest_1samp(row, 0)
         np.testing.assert_allclose([of.low[i], of.high[i]], test.confidence_interval(0.95))
         np.testing.assert_allclose([of.mean[i], of.se[i], of.p[i]], [row.mean(), scipy_stats.sem(row), test.pvalue])
 
@@ -111,8 +112,8 @@ def test_compare_pairs_trials_of_the_same_seed():
     for of in (results, shuffled):
         table = stats.compare(stats.outcomes(of))
         assert table.index.tolist() == list(STRENGTHS[1:])
-        for l2, row in table.loc[:1e-2].iterrows():
-            test = scipy_stats.ttest_rel(*(last.sel(l2=at, seed=[0, 1, 3, 4]).values for at in (l2, 0.0)))
+        for l2, row in table.loc[:1e-2].to_dict("index").items():
+            test: Any = scipy_stats.ttest_rel(*(last.sel(l2=at, seed=[0, 1, 3, 4]).values for at in (l2, 0.0)))
             np.testing.assert_allclose([row["low"], row["high"]], test.confidence_interval(), rtol=1e-6)
             np.testing.assert_allclose(row["p"], test.pvalue, rtol=1e-6)
             assert row["num"] == 4
@@ -124,7 +125,7 @@ def test_compare_pairs_seeds_and_folds():
     folds = [synthetic(noise=noise).data for noise in (0.01, 0.02, 0.03)]
     data = xr.concat(folds, xr.Variable("fold", range(3))).transpose("epoch", "seed", "fold", "l2")
     last = data["val_loss"].isel(epoch=-1).astype(np.float64)
-    row = stats.compare(stats.outcomes(Results(data, {}))).loc[0.01]
+    row = stats.compare(stats.outcomes(Results(data, {}))).loc[0.01].to_dict()
     differences = (last.sel(l2=0.01) - last.sel(l2=0.0)).values.ravel()
     half = scipy_stats.t.ppf(0.975, 8) * np.sqrt((1 / 9 + 1 / 2) * differences.var(ddof=1))
     assert row["num"] == 9
@@ -218,7 +219,8 @@ def test_methods_stand_at_their_best_settings():
     assert list(table.index) == ["none", "L2", "weight decay", "none stopped early", "L2 stopped early"]
     assert table["settings"].tolist() == [2, 2, 2, 2, 2]
     rate = {"none": 0.001, "L2": 0.01, "weight decay": 0.01, "none stopped early": 0.001, "L2 stopped early": 0.01}
-    for method, row in table.iterrows():
+    for method, row in table.to_dict("index").items():
+        method = str(method)
         assert row["learning_rate"] == rate[method], method
         assert (row["l2"], row["weight_decay"]) == (0.01 * ("L2" in method), 0.1 * (method == "weight decay"))
         curves = results.data.sel(l2=row["l2"], weight_decay=row["weight_decay"], learning_rate=row["learning_rate"])

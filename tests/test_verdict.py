@@ -60,7 +60,7 @@ def test_what_the_interval_does_not_support_is_not_claimed():
 def test_an_interval_that_does_not_survive_the_correction_is_no_claim():
     losses = [[0.30, 0.50, 0.40], [0.27, 0.48, 0.375], *([0.3, 0.6, 0.5 + i / 10] for i in range(6))]
     results = with_last("val_loss", losses, l2=STRENGTHS)
-    row = stats.compare(stats.outcomes(results)).loc[1e-4]
+    row = stats.compare(stats.outcomes(results)).loc[1e-4].to_dict()
     assert row["p"] < 0.05 < row["p_holm"] and row["high"] < 0
     first = verdict(results)[0]
     assert first.startswith("No evidence either way.")
