@@ -50,14 +50,12 @@ class Options(SweepConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.profile, Path | None):
-            raise InvalidInput("profile", self.profile, "a folder, where files can be written")
-        if self.run_dir is None:
-            return
-        with contextlib.suppress(OSError):
-            if isinstance(self.run_dir, Path) and not (self.run_dir.exists() and any(self.run_dir.iterdir())):
-                return
-        raise InvalidInput("run_dir", self.run_dir, "a new or empty folder, where files can be written")
+        for option in ("run_dir", "profile"):
+            path = getattr(self, option)
+            with contextlib.suppress(OSError):
+                if path is None or (isinstance(path, Path) and not (path.exists() and any(path.iterdir()))):
+                    continue
+            raise InvalidInput(option, path, "a new or empty folder, where files can be written")
 
     @property
     def sweep(self) -> SweepConfig:
@@ -178,12 +176,14 @@ def run(options: Options) -> int:
         from l2jax.engine import Sweep
 
         sweep = Sweep(config, load_dataset(config.dataset, config.data_dir))
+    if options.profile:
+        _make_folder("profile", options.profile)
     run_dir = _make_run_dir(options.run_dir)
     try:
         with _first_ctrl_c() as pressed:
-            for epoch in shown(sweep, progress, options.profile):
-                with (run_dir / "metrics.jsonl").open("a") as lines:
-                    lines.write(_json_line(epoch))
+            written = 0
+            for _ in shown(sweep, progress, options.profile):
+                written = _log(sweep.history, run_dir / "metrics.jsonl", written)
                 if pressed.is_set():
                     break
             with progress.status("testing, saving, drawing"):
@@ -197,25 +197,36 @@ def run(options: Options) -> int:
         with contextlib.suppress(OSError):  # a folder with something in it stays
             run_dir.rmdir()
     print_results(results, run_dir, Console(quiet=options.quiet, highlight=False))
-    done, total = len(sweep.history), sweep.plan.num_chunks * config.epochs
-    if done < total:
-        print(f"interrupted: saved the {done} of {total} epochs that are complete", file=sys.stderr)
+    if sweep.epochs_left:
+        done = len(sweep.history)
+        print(f"interrupted: saved the {done} of {done + sweep.epochs_left} epochs that are complete", file=sys.stderr)
         return 130
     return 0
 
 
 def _make_run_dir(run_dir: Path | None) -> Path:
-    name, others = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}", 1
-    new = run_dir or Path("runs", name)
+    if run_dir:
+        _make_folder("run_dir", run_dir)
+        return run_dir
+    new, others = Path("runs", f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"), 1
     while True:
         try:
-            new.mkdir(parents=True, exist_ok=run_dir is not None)
+            _make_folder("run_dir", new, exist_ok=False)
             return new
-        except FileExistsError:  # by default: another run began in this second
+        except FileExistsError:  # another run began in this second
             others += 1
-            new = Path("runs", f"{name}_{others}")
-        except OSError as error:
-            raise InvalidInput("run_dir", new, f"a folder that can be written ({error.strerror})") from None
+            new = new.with_name(f"{new.name.partition('_run')[0]}_run{others}")
+
+
+def _make_folder(option: str, path: Path, exist_ok: bool = True) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and not exist_ok:
+            raise
+        raise InvalidInput(option, path, f"a folder that can be written ({error.strerror})") from None
+    if not os.access(path, os.W_OK):
+        raise InvalidInput(option, path, "a folder that can be written")
 
 
 @contextlib.contextmanager
@@ -234,6 +245,16 @@ def _first_ctrl_c() -> Iterator[threading.Event]:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+def _log(history: Sequence[Epoch], path: Path, written: int) -> int:
+    """Appends the last epoch; writes all anew where others are gone, as after a chunk that ran out of memory."""
+    if len(history) == written + 1:
+        with path.open("a") as lines:
+            lines.write(_json_line(history[-1]))
+    else:
+        write_whole(path, "".join(map(_json_line, history)).encode())
+    return len(history)
 
 
 def _json_line(epoch: Epoch) -> str:

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
@@ -40,7 +39,7 @@ class Epoch(NamedTuple):
     trials: range
     """Which trials, in the order of `Sweep.axes`, the last axis fastest; all of them, if they fit the memory."""
     metrics: dict[str, np.ndarray]
-    """Each (len(trials),); NaN where the trial has diverged."""
+    """Each (len(trials),), `kernel_norm` (len(trials), layers); NaN where the trial has diverged."""
     seconds: float
     """Of training; evaluation is apart."""
     examples_per_second: float
@@ -107,7 +106,9 @@ class Sweep:
         if model and config.bfloat16:
             raise InvalidInput("bfloat16", "a model of your own", "l2jax.CNN, or layers with dtype=jnp.bfloat16")
         self.model, self.optimizer = model, optimizer
-        check_model(self._model(), image_shape, num_classes)
+        params = check_model(self._model(), image_shape, num_classes)
+        self._num_params = sum(param.size for param in jax.tree.leaves(params))
+        self._layers = tuple(jax.eval_shape(train.kernel_norms, params))
         data = share_data(config, self.dataset)
         self._num_examples = np.count_nonzero(data.parts[Part.TRAIN] >= 0, axis=-1)
         if config.batch_size > (fewest := self._num_examples.min()):
@@ -126,7 +127,7 @@ class Sweep:
         self._mesh = jax.make_mesh((len(self.devices),), ("trial",), devices=self.devices)
         self._data = self._put(data, SHARED)
         self._planned: tuple[Plan, Programs] | None = None
-        self._state: TrainState | None = None
+        self._state: TrainState | None = None  # of the chunk in training, as of the last epoch in `history`
 
     @property
     def plan(self) -> Plan:
@@ -151,61 +152,77 @@ class Sweep:
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or len(trials) <= len(self.devices):
                     raise
-                self.history = [epoch for epoch in self.history if epoch.trials != trials]
                 self._state = None
                 self._planned = self._make_plan(-(-len(trials) // 2))
 
     def results(self) -> Results:
         """What came out of the epochs that are complete; the test part is evaluated after the last of them."""
         tested = dict(self._tested)
-        if self.history and (trials := self.history[-1].trials) not in tested:
-            tested[trials] = self._evaluated(trials, Part.TEST)
-        return collect(self.axes, self.history, tested, self._description())
+        if self._state is not None and self.history:
+            trials = self.history[-1].trials
+            tested[trials] = self._evaluated(self._state, trials, Part.TEST)
+        return collect(self.axes | {"layer": self._layers}, self.history, tested, self._description())
+
+    @property
+    def epochs_left(self) -> int:
+        """How often `epochs` will yet yield; 0 when the sweep is finished."""
+        start = self._num_finished()
+        num_chunks = -(-(self.num_trials - start) // self.plan.trials_at_once)
+        return num_chunks * self.config.epochs - sum(epoch.trials.start == start for epoch in self.history)
 
     def _train(self, trials: range, profile: Path | None) -> Iterator[Epoch]:
-        done = sum(epoch.trials == trials for epoch in self.history)
         put = self._put_trials(trials, self.plan.trials_at_once)
-        if done == 0:
+        if self._state is None:  # none of these was trained yet, or an epoch was interrupted and its state is lost
+            self.history = [epoch for epoch in self.history if epoch.trials.stop <= trials.start]
             self._state = self._programs.init(put)
+        done = sum(epoch.trials == trials for epoch in self.history)
         traced = min(2, self.config.epochs)
         for number in range(done + 1, self.config.epochs + 1):
+            state, self._state = self._state, None
             with jax.profiler.trace(profile) if profile and number == traced else contextlib.nullcontext():
                 start = time.perf_counter()
-                self._state, running = self._programs.epoch(self._state, put, np.int32(number), self._data)
-                jax.block_until_ready(self._state)
+                state, running = self._programs.epoch(state, put, np.int32(number), self._data)
+                jax.block_until_ready(state)
                 seconds = time.perf_counter() - start
             self.seconds["training"] += seconds
             rate = float(self._num_examples[self.trials.split[trials]].sum()) / seconds
-            self.history.append(Epoch(number, trials, self._measured(trials, running), seconds, rate))
+            metrics = self._measured(state, trials, running)
             if number == self.config.epochs:
-                self._tested[trials] = self._evaluated(trials, Part.TEST)
+                self._tested[trials] = self._evaluated(state, trials, Part.TEST)
+            self.history.append(Epoch(number, trials, metrics, seconds, rate))
+            self._state = state if number < self.config.epochs else None
             yield self.history[-1]
 
     def _num_finished(self) -> int:
         return max((epoch.trials.stop for epoch in self.history if epoch.epoch == self.config.epochs), default=0)
 
-    def _measured(self, trials: range, running: train.Running) -> dict[str, np.ndarray]:
-        fit, held_out = self._evaluated(trials, Part.TRAIN), self._evaluated(trials, Part.VAL)
+    def _measured(self, state: TrainState, trials: range, running: train.Running) -> dict[str, np.ndarray]:
+        fit, held_out = self._evaluated(state, trials, Part.TRAIN), self._evaluated(state, trials, Part.VAL)
+        kernel_norm = np.stack(list(fit.kernel_norms.values()), axis=-1)
         metrics = {
-            "running_objective": np.asarray(running.objective)[: len(trials)],
-            "running_accuracy": np.asarray(running.accuracy)[: len(trials)],
+            "running_objective": np.array(running.objective)[: len(trials)],
+            "running_accuracy": np.array(running.accuracy)[: len(trials)],
             "train_loss": fit.loss,
             "train_accuracy": fit.accuracy,
             "penalty": fit.penalty,
             "val_loss": held_out.loss,
             "val_accuracy": held_out.accuracy,
-            "l2_norm": fit.l2_norm,
+            "val_ece": held_out.ece,
+            "l2_norm": kernel_norm.sum(-1),
+            "kernel_norm": kernel_norm,
         }
         diverged = ~np.isfinite([fit.loss, fit.penalty, held_out.loss]).all(0)
         if self.history and self.history[-1].trials == trials:
             diverged |= np.isnan(self.history[-1].metrics["val_loss"])
-        return {name: np.where(diverged, np.nan, values) for name, values in metrics.items()}
+        for values in metrics.values():
+            values[diverged] = np.nan
+        return metrics
 
-    def _evaluated(self, trials: range, part: int) -> train.Evaluation:
+    def _evaluated(self, state: TrainState | None, trials: range, part: int) -> train.Evaluation:
         start = time.perf_counter()
         put = self._put_trials(trials, self.plan.trials_at_once)
-        evaluation = self._programs.evaluate(self._state, put, np.int32(part), self._data)
-        evaluation = jax.tree.map(lambda values: np.asarray(values)[: len(trials)], evaluation)
+        evaluation = self._programs.evaluate(state, put, np.int32(part), self._data)
+        evaluation = jax.tree.map(lambda values: np.array(values)[: len(trials)], evaluation)
         self.seconds["evaluating"] += time.perf_counter() - start
         return evaluation
 
@@ -283,11 +300,10 @@ class Sweep:
     def _description(self) -> dict[str, Any]:
         """What a reader of the results needs to know to run the sweep again."""
         packages = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
-        network = nnx.eval_shape(lambda: self._model()(nnx.Rngs(0)))
         return {
             "sweep": dataclasses.asdict(self.config),
             "model": model_name(self._model()),
-            "num_params": sum(param.size for param in jax.tree.leaves(nnx.state(network, nnx.Param))),
+            "num_params": self._num_params,
             "num_trials": self.num_trials,
             "trials_at_once": self.plan.trials_at_once,
             "trials_side_by_side": self.tuning.side_by_side,

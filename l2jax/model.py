@@ -72,19 +72,31 @@ def cnn_for(image_shape: tuple[int, int, int], num_classes: int, lowering: Lower
     return cnn
 
 
-def check_model(model: Model, image_shape: tuple[int, ...], num_classes: int) -> None:
-    """Raises InvalidInput for a model that has other state than parameters, or that does not return logits."""
+def check_model(model: Model, image_shape: tuple[int, ...], num_classes: int) -> nnx.State:
+    """Returns the shapes of a model's parameters.
+
+    Raises:
+      InvalidInput: for a model that has other state than parameters, none of them named kernel, on which the
+        penalty falls, or that does not return logits.
+    """
     network = nnx.eval_shape(lambda: model(nnx.Rngs(0)))
-    _, _, state = nnx.split(network, nnx.Param, ...)
-    if kinds := sorted({type(variable).__name__ for _, variable in nnx.to_flat_state(state)}):
+    _, params, others = nnx.split(network, nnx.Param, ...)
+    if kinds := sorted({type(variable).__name__ for _, variable in nnx.to_flat_state(others)}):
         given = f"{model_name(model)} with {', '.join(kinds)}"
         raise InvalidInput("model", given, "a network whose only state is nnx.Param")
+    if not any(path[-1] == "kernel" for path, _ in nnx.to_flat_state(params)):
+        names = ", ".join(".".join(map(str, path)) for path, _ in nnx.to_flat_state(params))
+        accepted = "a network with parameters named kernel, on which the penalty falls"
+        raise InvalidInput("model", f"{model_name(model)} with {names or 'no parameters'}", accepted)
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     logits = nnx.eval_shape(lambda images: model(nnx.Rngs(0))(images), images)
     if getattr(logits, "shape", None) != (2, num_classes):
         given = f"{model_name(model)}, from images {images.shape} to {getattr(logits, 'shape', type(logits).__name__)}"
         raise InvalidInput("model", given, f"one that maps them to logits {(2, num_classes)}")
+    return params
 
 
 def model_name(model: Model) -> str:
-    return getattr(model, "__name__", type(model).__name__)
+    """Of the function, or of the network that it makes, where the function has none of its own."""
+    name = getattr(model, "__name__", type(model).__name__)
+    return name if name != "<lambda>" else type(nnx.eval_shape(lambda: model(nnx.Rngs(0)))).__name__

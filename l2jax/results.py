@@ -37,13 +37,19 @@ DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fractio
     "penalty": ("(l2/2) * sum of squared kernels", "nat"),
     "val_loss": ("validation cross-entropy, without the penalty", "nat"),
     "val_accuracy": ("validation accuracy", "1"),
+    "val_ece": ("validation calibration error", "1"),
     "l2_norm": ("sum of squared kernels", "1"),
+    "kernel_norm": ("sum of the squares of a layer's kernel", "1"),
+    "layer": ("layer", "1"),
     "test_loss": ("test cross-entropy at the end", "nat"),
     "test_accuracy": ("test accuracy at the end", "1"),
     "diverged": ("the trial stopped being finite", "1"),
     "best_epoch": ("epoch of the lowest validation loss, 0 if there is none", "1"),
 }
-OPTIONAL = ("learning_rate", "weight_decay", "label_smoothing", "fold", "running_objective", "running_accuracy")
+OPTIONAL = (
+    *("learning_rate", "weight_decay", "label_smoothing", "fold", "running_objective", "running_accuracy"),
+    *("val_ece", "kernel_norm", "layer"),
+)
 """Those of them that results of an older version lack; and `fold` is for cross-validation alone."""
 REPEATED = ("seed", "fold")
 """What repeats a setting: dimensions that are averaged over. All others but `epoch` are hyperparameters."""
@@ -62,8 +68,8 @@ class Results:
 
     `data` has dimensions `l2`, `seed` and `epoch` (counted from 1), `fold` if there was cross-validation, and those
     other hyperparameters that took several values. Its variables are those of `DESCRIPTIONS`: `test_loss`,
-    `test_accuracy`, `diverged` and `best_epoch` hold one value a trial, all others one an epoch. A diverged trial
-    holds NaN from there on. `config` is a dict of JSON values.
+    `test_accuracy`, `diverged` and `best_epoch` hold one value a trial, all others one an epoch, `kernel_norm` one a
+    `layer`, too. A diverged trial holds NaN from there on. `config` is a dict of JSON values.
 
     Raises ValueError if a variable is missing, if there is no epoch, or if `config` is not JSON.
     """
@@ -142,7 +148,7 @@ class Results:
 
     def trials(self) -> pd.DataFrame:
         """One row a trial: its hyperparameters, seed and fold, what it reached at the last epoch, `best_val_loss`."""
-        last = self.data.isel(epoch=-1, drop=True)
+        last = self.data.isel(epoch=-1, drop=True).drop_dims("layer", errors="ignore")
         return last.assign(best_val_loss=self.data["val_loss"].min("epoch")).to_dataframe().reset_index()
 
     def table(self) -> pd.DataFrame:
@@ -185,15 +191,21 @@ class Results:
 def collect(axes: dict[str, tuple], history: Sequence[Epoch], tested: dict[range, Evaluation], config: dict) -> Results:
     """Results from the epochs of all chunks of trials, and from the chunks whose test part has been evaluated.
 
-    Trials are in the order of the axes' product, the last axis fastest. What has not been trained is NaN.
+    Trials are in the order of the axes' product, the last axis fastest; but the last one of all is that of `layer`,
+    which metrics may have. What has not been trained is NaN.
     """
     import xarray as xr
 
     if not history:
         raise ValueError("results without a finished epoch")
+    axes = axes.copy()
+    layers = axes.pop("layer")
     grid = tuple(len(values) for values in axes.values())
     num_trials, num_epochs = math.prod(grid), max(epoch.epoch for epoch in history)
-    curves = {name: np.full((num_trials, num_epochs), np.nan) for name in history[0].metrics}
+    curves = {
+        name: np.full((num_trials, num_epochs, *values.shape[1:]), np.nan)
+        for name, values in history[0].metrics.items()
+    }
     per_trial = {name: np.full(num_trials, np.nan) for name in ("test_loss", "test_accuracy")}
     diverged = np.zeros(num_trials, bool)
     for epoch in history:
@@ -208,10 +220,14 @@ def collect(axes: dict[str, tuple], history: Sequence[Epoch], tested: dict[range
     lowest = np.where(np.isnan(val_loss), np.inf, val_loss).argmin(-1) + 1
     per_trial |= {"diverged": diverged, "best_epoch": np.where(np.isnan(val_loss).all(-1), 0, lowest)}
 
-    variables = {name: ((*axes, "epoch"), values.reshape(*grid, -1)) for name, values in curves.items()}
+    dims = (*axes, "epoch", "layer")
+    variables = {
+        name: (dims[: len(grid) + values.ndim - 1], values.reshape(*grid, *values.shape[1:]))
+        for name, values in curves.items()
+    }
     variables |= {name: (tuple(axes), values.reshape(grid)) for name, values in per_trial.items()}
     coords = {**{name: list(values) for name, values in axes.items()}, "epoch": np.arange(1, num_epochs + 1)}
-    data = xr.Dataset(variables, coords)
+    data = xr.Dataset(variables, coords | {"layer": list(layers)})
     single = [name for name, values in axes.items() if len(values) == 1 and name not in ("l2", "seed")]
     return Results(data.squeeze(single).drop_vars("fold" if "fold" in single else []), config)
 

@@ -28,23 +28,23 @@ def shown(sweep: Sweep, console: Console, profile: Path | None) -> Iterator[Epoc
         plan = sweep.plan
     console.print(f"{plan}; compiled in {sweep.seconds['compiling']:.1f} s")
     num_epochs = sweep.config.epochs
-    total = plan.num_chunks * num_epochs
-    line_every = math.ceil(total / 20)
+    line_every = math.ceil(sweep.epochs_left / 20)
     start = time.monotonic()
     columns = (SpinnerColumn(), "{task.description}", BarColumn(bar_width=None), "{task.fields[speed]}")
     interactive = console.is_interactive
     with Progress(*columns, console=console, transient=True, expand=True, disable=not interactive) as bar:
-        task = bar.add_task(f"epoch 0/{num_epochs}", total=total, speed="")
-        for done, epoch in enumerate(sweep.epochs(profile), start=1):
-            seconds = (time.monotonic() - start) / done * (total - done)
+        task = bar.add_task(f"epoch 0/{num_epochs}", total=sweep.epochs_left, speed="")
+        for epoch in sweep.epochs(profile):
+            done, left = len(sweep.history), sweep.epochs_left
+            seconds = (time.monotonic() - start) / done * left
             trials = f"{len(epoch.trials)} trials"
             if len(epoch.trials) < sweep.num_trials:
                 trials = f"trials {epoch.trials.start + 1}-{epoch.trials.stop} of {sweep.num_trials}"
             count = f"epoch {epoch.epoch}/{num_epochs}"
-            left = datetime.timedelta(seconds=round(max(seconds, 0)))
-            speed = f"{trials}, {epoch.examples_per_second:,.0f} trial-examples/s, {left} left"
-            bar.update(task, completed=done, description=count, speed=speed)
-            if not interactive and (done % line_every == 0 or done in (1, total)):
+            time_left = datetime.timedelta(seconds=round(seconds))
+            speed = f"{trials}, {epoch.examples_per_second:,.0f} trial-examples/s, {time_left} left"
+            bar.update(task, completed=done, total=done + left, description=count, speed=speed)
+            if not interactive and (done % line_every == 0 or done == 1 or left == 0):
                 console.print(f"{count}: {speed}")
             yield epoch
 
@@ -85,7 +85,6 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     if results.fixed:
         words = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in results.fixed.items())
         console.print(f"Of the others, the best: {words}. Heat maps show them all.", markup=False)
-    console.print("
-".join(verdict(results)), markup=False)
+    console.print("\n".join(verdict(results)), markup=False)
     console.print(f"\nPictures, tables and settings: {run_dir}", markup=False, soft_wrap=True)
     console.print(f"To read them back: l2jax.load_results({str(run_dir)!r})", markup=False, soft_wrap=True)

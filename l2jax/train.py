@@ -11,6 +11,8 @@ import optax
 from flax import nnx
 from jax import Array, lax
 
+from l2jax.calibration import BINS, calibration_error, calibration_sums
+
 Params = nnx.State
 Apply = Callable[[Params, Array], Array]
 """Parameters and images (B, H, W, C) in [0, 1] to logits (B, classes)."""
@@ -53,9 +55,11 @@ class Evaluation(NamedTuple):
     loss: Array
     """Mean cross-entropy, without the penalty."""
     accuracy: Array
+    ece: Array
+    """Expected calibration error: see `l2jax.calibration`."""
     penalty: Array
-    l2_norm: Array
-    """Sum of squares of all kernels."""
+    kernel_norms: dict[str, Array]
+    """Sum of squares of each layer's kernel."""
 
 
 class Part:
@@ -79,13 +83,13 @@ class Data(NamedTuple):
 
 def penalty(params: Params, l2: Array) -> Array:
     """(l2 / 2) * sum(kernel**2) over every parameter named `kernel`; its gradient is l2 * kernel."""
-    return l2 / 2 * l2_norm(params)
+    return l2 / 2 * sum(kernel_norms(params).values(), start=jnp.float32(0))
 
 
-def l2_norm(params: Params) -> Array:
-    """Sum of squares of all kernels."""
-    squares = (jnp.sum(p[...] ** 2) for path, p in nnx.to_flat_state(params) if path[-1] == "kernel")
-    return sum(squares, start=jnp.float32(0))
+def kernel_norms(params: Params) -> dict[str, Array]:
+    """Sum of squares of each layer's kernel, by the layer's name."""
+    layers = nnx.to_flat_state(params)
+    return {"/".join(map(str, path[:-1])): jnp.sum(p[...] ** 2) for path, p in layers if path[-1] == "kernel"}
 
 
 def objective(
@@ -154,20 +158,25 @@ def decayed(updates: optax.Updates, params: Params, trial: Trial) -> optax.Updat
 
 
 def evaluate(state: TrainState, trial: Trial, part: Array, data: Data, apply: Apply, batch_size: int) -> Evaluation:
-    """Measures a trial on one `Part` of its data; loss and accuracy of a part without examples are NaN."""
+    """Measures a trial on one `Part` of its data; loss, accuracy and ece of a part without examples are NaN."""
     indices = data.parts[part, trial.split]
     size = (indices >= 0).sum()
 
-    def add_batch(i: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+    def add_batch(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         batch = lax.dynamic_slice_in_dim(indices, i * batch_size, batch_size)
         labels = jnp.where(part == Part.TRAIN, data.train_labels[trial.split, batch], data.labels[batch])
         logits, mask = apply(state.params, images_of(data, batch)), batch >= 0
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         correct = mask & (logits.argmax(-1) == labels)
-        return sums[0] + jnp.where(mask, losses, 0).sum(), sums[1] + correct.sum()
+        loss, num_correct, calibration = sums
+        calibration += calibration_sums(logits, labels, mask)
+        return loss + jnp.where(mask, losses, 0).sum(), num_correct + correct.sum(), calibration
 
-    loss, correct = lax.fori_loop(0, -(-size // batch_size), add_batch, (jnp.float32(0), jnp.int32(0)))
-    return Evaluation(loss / size, correct / size, penalty(state.params, trial.l2), l2_norm(state.params))
+    nothing = jnp.float32(0), jnp.int32(0), jnp.zeros((3, BINS))
+    loss, correct, calibration = lax.fori_loop(0, -(-size // batch_size), add_batch, nothing)
+    norms = kernel_norms(state.params)
+    ece = calibration_error(calibration)
+    return Evaluation(loss / size, correct / size, ece, penalty(state.params, trial.l2), norms)
 
 
 def shuffled(key: Array, indices: Array) -> Array:

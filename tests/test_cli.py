@@ -179,6 +179,8 @@ def test_every_way_in_is_the_same():
         ("--bfloat16=yes", "command line", "yes"),
         ("--profile", "--profile", "nothing"),
         ("--profile a b", "--profile", "a b"),
+        ("--profile full", "--profile", "full"),
+        ("--profile full/file/new", "--profile", "full/file/new"),
         ("--run-dir", "--run-dir", "nothing"),
         ("--run-dir a b", "--run-dir", "a b"),
         ("--run-dir full", "--run-dir", "full"),

@@ -174,7 +174,8 @@ def test_results_do_not_depend_on_chunks(nine_trials, small):
     epochs = sweep.epochs()
     first = [next(epochs) for _ in range(4)]
     assert [(epoch.epoch, epoch.trials) for epoch in first] == [(number, range(3)) for number in (1, 2, 3, 4)]
-    assert all(values.shape == (3,) for epoch in first for values in epoch.metrics.values())
+    assert all(values.shape[0] == 3 for epoch in first for values in epoch.metrics.values())
+    assert sweep.epochs_left == 8
 
     data = sweep.results().data  # of the first strength alone, so far
     assert_same_trials(data.isel(l2=[0]), nine_trials.data)
@@ -184,6 +185,7 @@ def test_results_do_not_depend_on_chunks(nine_trials, small):
     assert not others["best_epoch"].any()
 
     assert [epoch.trials for epoch in epochs] == 4 * [range(3, 6)] + 4 * [range(6, 9)]
+    assert sweep.epochs_left == 0
     assert_same_trials(sweep.results().data, nine_trials.data)
 
 

@@ -23,13 +23,23 @@ def fake_sweep(num_epochs, num_chunks=1):
         for trials in chunks
         for epoch in range(1, num_epochs + 1)
     ]
-    return SimpleNamespace(
+    sweep = SimpleNamespace(
         config=config,
         num_trials=config.num_trials,
         plan=Plan(at_once, num_chunks, 250_000_000, 4_000_000_000),
         seconds={"compiling": 1.23},
-        epochs=lambda profile: iter(epochs),
+        history=[],
+        epochs_left=len(epochs),
     )
+
+    def train(_):
+        for epoch in epochs:
+            sweep.history.append(epoch)
+            sweep.epochs_left -= 1
+            yield epoch
+
+    sweep.epochs = train
+    return sweep
 
 
 @pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 39, 1000])
