@@ -1,5 +1,7 @@
 """Two CPU devices, so that sharding is tested, and no silent broadcasting between ranks."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,19 @@ from flax import nnx
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """A program that several tests need, or a command that they start, is compiled once: most of their time is XLA's."""
+    cache = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_raise_persistent_cache_errors": True,
+    }
+    for name, value in cache.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
 
 
 @pytest.fixture(scope="session")
