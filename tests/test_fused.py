@@ -1,7 +1,10 @@
 """conv_relu_max_pool against lax.conv_general_dilated and lax.reduce_window."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from conftest import assert_close
 from jax import Array, lax
@@ -18,19 +21,25 @@ def reference(x: Array, kernel: Array, bias: Array) -> Array:
     return lax.reduce_window(y, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").transpose(3, 1, 2, 0)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def value_and_grads(f, x, kernel, bias, d_out):
     out, vjp = jax.vjp(f, x, kernel, bias)
     return out, *vjp(d_out)
 
 
+def normal(*shapes, seed=0):
+    """Of NumPy: JAX's own takes seconds to compile for each shape."""
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
 def random_arguments(channels, height, width, features, kh, kw, batch=6):
-    keys = jax.random.split(jax.random.key(0), 4)
     pooled = ((height - kh + 1) // 2, (width - kw + 1) // 2)
-    return (
-        jax.random.normal(keys[0], (channels, height, width, batch)),
-        jax.random.normal(keys[1], (kh, kw, channels, features)),
-        jax.random.normal(keys[2], (features,)),
-        jax.random.normal(keys[3], (features, *pooled, batch)),
+    return normal(
+        (channels, height, width, batch),
+        (kh, kw, channels, features),
+        (features,),
+        (features, *pooled, batch),
     )
 
 
@@ -51,10 +60,7 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES)
 def test_conv_relu_max_pool_equals_xla(shape):
     arguments = random_arguments(*shape)
-    assert_close(
-        jax.jit(value_and_grads, static_argnums=0)(conv_relu_max_pool, *arguments),
-        value_and_grads(reference, *arguments),
-    )
+    assert_close(value_and_grads(conv_relu_max_pool, *arguments), value_and_grads(reference, *arguments))
 
 
 def test_lowerings_agree():
@@ -68,7 +74,7 @@ def test_lowerings_agree():
 
 def test_conv_relu_max_pool_under_vmap():
     shape = (4, 9, 10, 8, 3, 3)
-    stacked = jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), random_arguments(*shape))
+    stacked = [np.stack([a, 2 * a, -a]) for a in random_arguments(*shape)]
     both = [
         jax.jit(jax.vmap(lambda *args, f=f: value_and_grads(f, *args)))(*stacked)
         for f in (conv_relu_max_pool, reference)
@@ -91,25 +97,36 @@ def test_conv_relu_max_pool_under_scan():
 
 def test_ties_on_real_digits(digits):
     """In blank regions all four positions of a window are equal: the gradient goes to the first, as in XLA."""
-    x = jnp.asarray(digits.images[:16], jnp.float32).transpose(3, 1, 2, 0) / 255
-    keys = jax.random.split(jax.random.key(1), 6)
-    kernels = [jax.random.normal(keys[0], (3, 3, 1, 8)) / 3, jax.random.normal(keys[1], (3, 3, 8, 8)) / 9]
-    biases = [jax.random.normal(key, (8,)) for key in keys[2:4]]
-    first = reference(x, kernels[0], biases[0])
+    x = digits.images[:16].transpose(3, 1, 2, 0).astype(np.float32) / 255
+    *kernels, bias1, bias2, d_out = normal((3, 3, 1, 8), (3, 3, 8, 8), (8,), (8,), (8, 5, 5, 16), seed=1)
+    kernels, biases = [kernels[0] / 3, kernels[1] / 9], [bias1, bias2]
+    first = np.asarray(reference(x, kernels[0], biases[0]))
     windows = first[:, :12, :12].reshape(8, 6, 2, 6, 2, 16)
     ties = (windows == windows[:, :, :1, :, :1]).all((2, 4)) & (windows[:, :, 0, :, 0] > 0)
     assert ties.mean() > 0.1  # or this test would not test what it says
 
+    @functools.partial(jax.jit, static_argnums=0)
     def two_layers(f):
         def apply(x, kernels, biases):
             return f(f(x, kernels[0], biases[0]), kernels[1], biases[1])
 
         out, vjp = jax.vjp(apply, x, kernels, biases)
-        return out, vjp(jax.random.normal(keys[4], out.shape))
+        return out, vjp(d_out)
 
     assert_close(two_layers(conv_relu_max_pool), two_layers(reference))
 
 
+@pytest.mark.xfail(strict=True, reason="a compiled multiply-add rounds equal windows differently at times")
+def test_ties_of_stripes():
+    """As in blank regions, but not 0: the rows are all the same, so that each window has two ties."""
+    x, kernel, bias, d_out = random_arguments(1, 28, 28, 8, 3, 3)
+    x = np.broadcast_to(x[:, :1], x.shape)
+    assert_close(
+        value_and_grads(conv_relu_max_pool, x, kernel, bias, d_out), value_and_grads(reference, x, kernel, bias, d_out)
+    )
+
+
 def test_not_a_number_is_not_hidden():
     x, kernel, bias, _ = random_arguments(1, 12, 12, 4, 3, 3)
-    assert jnp.isnan(conv_relu_max_pool(x.at[0, 5, 5, 0].set(jnp.nan), kernel, bias)).any()
+    x[0, 5, 5, 0] = np.nan
+    assert np.isnan(jax.jit(conv_relu_max_pool)(x, kernel, bias)).any()
