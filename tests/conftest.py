@@ -13,7 +13,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """A program that several tests need, or a command that they start, is compiled once: most of their time is XLA's."""
+    """What several tests need, or commands that they start, is compiled once: most of their time is XLA's."""
     cache = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.1,

@@ -18,7 +18,7 @@ from l2jax.config import RECIPES, SweepConfig
 from l2jax.verdict import verdict
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--train-size", "64", "--val-size", "32", "--epochs", "2", "--l2", "0", "1e-2", "--seeds", "2"]
+TINY = ["--train-size", "70", "--val-size", "32", "--epochs", "2", "--l2", "0", "1e-2", "--seeds", "2"]
 
 
 def command(*words, **options):

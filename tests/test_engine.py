@@ -254,7 +254,7 @@ def test_diverging_trials_are_marked_and_leave_their_neighbours_as_they_are(smal
 
 
 def test_when_all_diverge_none_is_the_best(small):
-    results = sweep_small(small, [0.0, 1e-2], 1, learning_rate=1e30)
+    results = sweep_small(small, STRENGTHS, 3, learning_rate=1e30)
     assert results.data["diverged"].all()
     with pytest.raises(ValueError, match="every strength has a diverged trial"):
         results.best()

@@ -1,5 +1,7 @@
 """The CNN against the same network of plain Flax layers, and the check of a person's own network."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from flax import nnx
 from scipy import stats
 
 import l2jax
+from l2jax.programs import COMPILER_OPTIONS
 
 # CIFAR's size, the smallest that is allowed, and odd sizes, of which pooling leaves out rows and columns.
 # MNIST's is in test_engine.py, in whole training runs.
@@ -44,7 +47,9 @@ def test_logits_equal_plain_flax_layers(image_shape):
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.jit(lambda: nnx.to_pure_dict(nnx.state(l2jax.CNN((28, 28, 1), 10, rngs=nnx.Rngs(3)))))()
+    cnn = functools.partial(l2jax.CNN, (28, 28, 1), 10)
+    as_in_sweeps = functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
+    return as_in_sweeps(lambda: nnx.to_pure_dict(nnx.state(cnn(rngs=nnx.Rngs(3)))))()
 
 
 def test_size_is_the_articles(params):
