@@ -108,7 +108,7 @@ class Sweep:
         self.model, self.optimizer = model, optimizer
         params = check_model(self._model(), image_shape, num_classes)
         self._num_params = sum(param.size for param in jax.tree.leaves(params))
-        self._layers = tuple(jax.eval_shape(train.kernel_norms, params))
+        self._layers = tuple(jax.eval_shape(train.squared_norms, params))
         data = share_data(config, self.dataset)
         self._num_examples = np.count_nonzero(data.parts[Part.TRAIN] >= 0, axis=-1)
         if config.batch_size > (fewest := self._num_examples.min()):
@@ -198,7 +198,7 @@ class Sweep:
 
     def _measured(self, state: TrainState, trials: range, running: train.Running) -> dict[str, np.ndarray]:
         fit, held_out = self._evaluated(state, trials, Part.TRAIN), self._evaluated(state, trials, Part.VAL)
-        kernel_norm = np.stack(list(fit.kernel_norms.values()), axis=-1)
+        squared_norms = np.stack(list(fit.squared_norms.values()), axis=-1)
         metrics = {
             "running_objective": np.array(running.objective)[: len(trials)],
             "running_accuracy": np.array(running.accuracy)[: len(trials)],
@@ -208,8 +208,8 @@ class Sweep:
             "val_loss": held_out.loss,
             "val_accuracy": held_out.accuracy,
             "val_ece": held_out.ece,
-            "l2_norm": kernel_norm.sum(-1),
-            "kernel_norm": kernel_norm,
+            "l2_norm": squared_norms.sum(-1),
+            "kernel_norm": np.sqrt(squared_norms),
         }
         diverged = ~np.isfinite([fit.loss, fit.penalty, held_out.loss]).all(0)
         if self.history and self.history[-1].trials == trials:

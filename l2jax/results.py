@@ -39,7 +39,7 @@ DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fractio
     "val_accuracy": ("validation accuracy", "1"),
     "val_ece": ("validation calibration error", "1"),
     "l2_norm": ("sum of squared kernels", "1"),
-    "kernel_norm": ("sum of the squares of a layer's kernel", "1"),
+    "kernel_norm": ("Euclidean norm of a layer's kernel", "1"),
     "layer": ("layer", "1"),
     "test_loss": ("test cross-entropy at the end", "nat"),
     "test_accuracy": ("test accuracy at the end", "1"),

@@ -58,7 +58,7 @@ class Evaluation(NamedTuple):
     ece: Array
     """Expected calibration error: see `l2jax.calibration`."""
     penalty: Array
-    kernel_norms: dict[str, Array]
+    squared_norms: dict[str, Array]
     """Sum of squares of each layer's kernel."""
 
 
@@ -83,10 +83,10 @@ class Data(NamedTuple):
 
 def penalty(params: Params, l2: Array) -> Array:
     """(l2 / 2) * sum(kernel**2) over every parameter named `kernel`; its gradient is l2 * kernel."""
-    return l2 / 2 * sum(kernel_norms(params).values(), start=jnp.float32(0))
+    return l2 / 2 * sum(squared_norms(params).values(), start=jnp.float32(0))
 
 
-def kernel_norms(params: Params) -> dict[str, Array]:
+def squared_norms(params: Params) -> dict[str, Array]:
     """Sum of squares of each layer's kernel, by the layer's name."""
     layers = nnx.to_flat_state(params)
     return {"/".join(map(str, path[:-1])): jnp.sum(p[...] ** 2) for path, p in layers if path[-1] == "kernel"}
@@ -174,7 +174,7 @@ def evaluate(state: TrainState, trial: Trial, part: Array, data: Data, apply: Ap
 
     nothing = jnp.float32(0), jnp.int32(0), jnp.zeros((3, BINS))
     loss, correct, calibration = lax.fori_loop(0, -(-size // batch_size), add_batch, nothing)
-    norms = kernel_norms(state.params)
+    norms = squared_norms(state.params)
     ece = calibration_error(calibration)
     return Evaluation(loss / size, correct / size, ece, penalty(state.params, trial.l2), norms)
 

@@ -200,7 +200,7 @@ def test_evaluation_is_the_mean_over_all_examples_of_the_part():
     np.testing.assert_allclose(evaluation.penalty, 0.25 * l2_norm, rtol=1e-6)
     first, second = plain.kernels(state.params)
     expected = {"layers/0": (first**2).sum(), "layers/1": (second**2).sum()}
-    assert evaluation.kernel_norms == {name: pytest.approx(float(value)) for name, value in expected.items()}
+    assert evaluation.squared_norms == {name: pytest.approx(float(value)) for name, value in expected.items()}
     parts[Part.TRAIN, 1, :9] = chosen  # where labels may be wrong on purpose
     fit = evaluate(state, trial(split=1), Part.TRAIN, data)
     np.testing.assert_allclose(fit.loss, plain.cross_entropy(logits, wrong[chosen]), rtol=1e-6)

@@ -2,37 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-
-import keras
-from keras.layers import Conv2D, Dense, Flatten, Input, MaxPooling2D
+from keras_cnn import cnn
 from peer import given_job, serve
-
-
-def cnn(l2: float, learning_rate: float) -> keras.Model:
-    # Keras leaves out the half: its l2(c) adds c * sum(kernel**2).
-    penalty = keras.regularizers.l2(l2 / 2)
-    model = keras.Sequential(
-        [
-            Input((28, 28, 1)),
-            Conv2D(32, (3, 3), activation="relu", kernel_regularizer=penalty),
-            MaxPooling2D((2, 2)),
-            Conv2D(64, (3, 3), activation="relu", kernel_regularizer=penalty),
-            MaxPooling2D((2, 2)),
-            Flatten(),
-            Dense(10, activation="softmax", kernel_regularizer=penalty),
-        ]
-    )
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
-        loss="sparse_categorical_crossentropy",
-        # Beside the loss, in which Keras counts the penalty.
-        metrics=["sparse_categorical_crossentropy"],
-    )
-    return model
 
 
 def main() -> None:

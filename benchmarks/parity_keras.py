@@ -1,0 +1,156 @@
+"""Does l2jax train what Keras trains? The same CNN in both: step by step, and over epochs from several seeds.
+
+    python benchmarks/parity_keras.py [--dataset NAME] [--data-dir DIR] [--epochs N] [--seeds N]
+
+Keras' `regularizers.l2(c)` adds c * sum(kernel**2) to the loss, and counts it in `loss` and `val_loss`: that is
+l2 = 2c, and the objective here. Its `loss` and `accuracy` are averages over the steps of an epoch.
+
+First, both start from the same parameters and see the same batches: with the optimizer that each has, and with Keras'
+Adam in l2jax, too. The two differ in where they add epsilon, which tells in the first steps. Then each draws its own,
+and what they reach is compared by the difference of their means over seeds, in standard errors of that difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import sys
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import optax
+from flax import nnx
+from peers.keras_cnn import cnn
+
+import l2jax
+from l2jax import train
+
+STRENGTHS = (0.0, 1e-3, 1e-2)
+"""In Keras' convention, c."""
+STEPS, BATCH, LEARNING_RATE = 20, 32, 1e-3
+SAME = 1e-4
+"""Relative difference of the objective of each step."""
+FAR = 4.0
+"""Standard errors; of the differences that are compared, by chance one in a thousand runs has one so far off."""
+
+
+def keras_adam(learning_rate: Any, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-7) -> Any:
+    """Adam as Keras has it: epsilon is added to the root of the second moment before that is corrected for its bias.
+
+    Kingma and Ba (2015) give both: optax follows their algorithm 1, with 1e-8, Keras the form at the end of section 2.
+    """
+
+    def update(grads: Any, state: optax.ScaleByAdamState, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
+        count = state.count + 1
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, grads)
+        rate = learning_rate * jnp.sqrt(1 - b2**count) / (1 - b1**count)
+        updates = jax.tree.map(lambda m, v: -rate * m / (jnp.sqrt(v) + epsilon), mu, nu)
+        return updates, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+def steps(dataset: l2jax.Dataset, c: float, adam: train.Optimizer) -> np.ndarray:
+    """The objective before each of the first steps, from the same parameters on the same batches: (STEPS, 2)."""
+    images, labels = dataset.images[: STEPS * BATCH], dataset.labels[: STEPS * BATCH]
+    network = l2jax.CNN(images.shape[1:], dataset.num_classes, rngs=nnx.Rngs(0))
+    graphdef, params = nnx.split(network, nnx.Param)
+
+    theirs = cnn(2 * c, LEARNING_RATE)
+    layers = (network.conv1, network.conv2, network.dense)
+    theirs.set_weights([np.asarray(array[...]) for layer in layers for array in (layer.kernel, layer.bias)])
+
+    def apply(params: train.Params, images: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, params)(images)
+
+    trial = train.Trial(*map(jnp.float32, (2 * c, LEARNING_RATE, 0, 0)), jnp.uint32(0), jnp.int32(0))
+    one_step = jax.jit(functools.partial(train.epoch, apply=apply, optimizer=adam, batch_size=BATCH))
+    state, objectives = train.TrainState(params, adam(LEARNING_RATE).init(params)), []
+    for start in range(0, len(labels), BATCH):
+        # An epoch of one batch is a step.
+        batch = np.arange(start, start + BATCH, dtype=np.int32)
+        data = train.Data(images, labels, labels[None], np.tile(batch, (3, 1, 1)))
+        state, running = one_step(state, trial, 1, data)
+        theirs.reset_metrics()
+        loss, *_ = theirs.train_on_batch(images[batch].astype("float32") / 255, labels[batch])
+        objectives.append((float(running.objective), float(loss)))
+    return np.array(objectives)
+
+
+def ours(dataset: l2jax.Dataset, epochs: int, seeds: int) -> dict[str, np.ndarray]:
+    """What Keras would report after the last epoch, of l2jax: (strengths, seeds)."""
+    strengths = [2 * c for c in STRENGTHS]
+    results = l2jax.sweep(strengths, seeds, dataset=dataset, epochs=epochs, batch_size=BATCH, val_size="test")
+    last = results.data.isel(epoch=-1)
+    return {
+        "loss": last["running_objective"].values,
+        "accuracy": last["running_accuracy"].values,
+        "val_loss": (last["val_loss"] + last["penalty"]).values,
+        "val_accuracy": last["val_accuracy"].values,
+    }
+
+
+def keras_own(dataset: l2jax.Dataset, epochs: int, seeds: int) -> dict[str, np.ndarray]:
+    """The same, of `keras.Model.fit`."""
+    x, x_test = (images.astype("float32") / 255 for images in (dataset.images, dataset.test_images))
+    reported = []
+    for c in STRENGTHS:
+        for seed in range(seeds):
+            keras.utils.set_random_seed(seed)
+            model = cnn(2 * c, LEARNING_RATE)
+            model.compile(model.optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+            test = x_test, dataset.test_labels
+            fit = model.fit(x, dataset.labels, batch_size=BATCH, epochs=epochs, validation_data=test, verbose=0)
+            reported.append({name: values[-1] for name, values in fit.history.items()})
+    return {name: np.array([row[name] for row in reported]).reshape(-1, seeds) for name in reported[0]}
+
+
+def main() -> int:
+    """Returns an exit code: 1 if they differ."""
+    parser = argparse.ArgumentParser(description="Compares what l2jax and Keras train.")
+    parser.add_argument("--dataset", default="mnist_small")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=6)
+    options = parser.parse_args()
+    dataset = l2jax.load_dataset(options.dataset, options.data_dir)
+
+    print(f"From the same parameters on the same batches, {STEPS} steps, the objective of each:\n")
+    print("| c | first step | last step | largest relative difference | with Keras' Adam in l2jax |")
+    print("|---|---|---|---|---|")
+    largest = 0.0
+    for c in STRENGTHS:
+        by_own, by_same = (steps(dataset, c, adam) for adam in (optax.adam, keras_adam))
+        own, same = (np.abs(pair[:, 0] / pair[:, 1] - 1).max() for pair in (by_own, by_same))
+        largest = max(largest, same)
+        print(f"| {c:g} | {by_own[0, 0]:.6f} | {by_own[-1, 0]:.6f} | {own:.1e} | {same:.1e} |")
+
+    begin = time.perf_counter()
+    found = ours(dataset, options.epochs, options.seeds)
+    between = time.perf_counter()
+    theirs = keras_own(dataset, options.epochs, options.seeds)
+    end = time.perf_counter()
+    examples, trials = len(dataset.labels), len(STRENGTHS) * options.seeds
+    print(f"\n{options.dataset}, {examples:,} examples, epoch {options.epochs}, mean and standard deviation over")
+    print(f"{options.seeds} seeds. The {trials} trials took {between - begin:.0f} s, in Keras {end - between:.0f} s.\n")
+    print("| c | as Keras reports it | l2jax | Keras | difference, in standard errors |\n|---|---|---|---|---|")
+    farthest = 0.0
+    for row, c in enumerate(STRENGTHS):
+        for name in found:
+            a, b = found[name][row], theirs[name][row]
+            error = math.hypot(a.std(ddof=1), b.std(ddof=1)) / math.sqrt(options.seeds)
+            distance = (a.mean() - b.mean()) / error
+            farthest = max(farthest, abs(distance))
+            cells = [f"{values.mean():.4f} ± {values.std(ddof=1):.4f}" for values in (a, b)]
+            print(f"| {c:g} | `{name}` | {cells[0]} | {cells[1]} | {distance:+.1f} |")
+    return 0 if largest <= SAME and farthest <= FAR else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
