@@ -44,7 +44,7 @@ def verdict(results: Results) -> list[str]:
         *_overfitting(results, ended, best),
         *_accuracy(results, ended, best),
         *_early_stopping(results),
-        *_test(ended, best),
+        *_test(results, ended, best),
         *_diverged(results),
         *_no_intervals(ended),
     ]
@@ -140,8 +140,10 @@ def _early_stopping(results: Results) -> list[str]:
     return [text + f"at l2 = {best:.3g}." + _changes(stats.outcomes(stopped), ("val_loss",), best)]
 
 
-def _test(ended: xr.Dataset, best: float) -> list[str]:
-    """The test part chose nothing, and is looked at once."""
+def _test(results: Results, ended: xr.Dataset, best: float) -> list[str]:
+    """The test part chose nothing, and is looked at once; unless it is what trials were validated on."""
+    if _validated_on_test(results):
+        return []
     text = _changes(ended, ("test_loss", "test_accuracy"), best)
     return [f"Test part, which chose nothing:{text[0]}{text[1].lower()}{text[2:]}"] if text else []
 

@@ -168,7 +168,9 @@ def test_validation_on_the_test_part_is_warned_of():
     results = synthetic()
     warned = Results(results.data, {"sweep": {"val_size": "test"}})
     assert verdict(warned)[0].startswith("Warning: the validation data of this run are the test part.")
+    assert "est part, which chose nothing" not in " ".join(verdict(warned))
     assert "Warning" not in said(results)
+    assert "est part, which chose nothing" in said(results)
 
 
 def test_the_test_part_is_left_out_where_it_was_not_measured():
