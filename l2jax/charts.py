@@ -36,7 +36,7 @@ def over_epochs(results: Results) -> list[Chart]:
             title = f"Kernel norm of {layer}"
             metrics.append((title, "Euclidean norm", reading, data["kernel_norm"].sel(layer=layer)))
     else:
-        metrics.append(("Norm of all kernels", "Euclidean norm", reading, np.sqrt(data["l2_norm"])))
+        metrics.append(("Norm of all kernels", "Euclidean norm", reading, data["l2_norm"] ** 0.5))
     return [_curves(data, *metric) for metric in metrics]
 
 
