@@ -102,6 +102,7 @@ def _run(number: str, name: str, results: Results, drawn: dict[str, dict[str, An
         "<article>",
         f"<h2>{html.escape(name)}</h2>",
         f'<p class="what">{html.escape(_what_was_done(results))}</p>',
+        *_setting(results, along),
         "<h3>Verdict</h3>",
         f'<div class="verdict">{_paragraphs(verdict.verdict(along))}</div>',
         f'<p class="note">{_on_intervals(along)}</p>',
@@ -189,9 +190,18 @@ def _what_was_done(results: Results) -> str:
     if config.get("train_size"):
         text += f", {config['train_size']} training examples each"
     if seconds := sum(results.config.get("seconds", {}).values()):
-        device = str(results.config.get("device", "")).upper()
-        text += f", in {seconds:.0f} s on {device} ({results.config.get('num_devices', 1)})"
+        number, device = results.config.get("num_devices", 1), str(results.config.get("device", "")).upper()
+        text += f", in {seconds:.0f} s on {number} {device} device{'' if number == 1 else 's'}"
     return text + "."
+
+
+def _setting(results: Results, along: Results) -> list[str]:
+    """Where other hyperparameters were swept: at which of their values the rest of the page is."""
+    swept = sorted({*map(str, results.data["val_loss"].dims)} - {*map(str, along.data["val_loss"].dims)})
+    if not swept:
+        return []
+    values = ", ".join(f"{name.replace('_', ' ')} {float(along.data[name]):.3g}" for name in swept)
+    return [f'<p class="what">What follows is at the best of the other hyperparameters: {html.escape(values)}.</p>']
 
 
 def _how_to_repeat(config: Mapping[str, Any]) -> list[str]:
@@ -207,7 +217,13 @@ def _how_to_repeat(config: Mapping[str, Any]) -> list[str]:
         told = {str(name).replace("_", " "): ", ".join(_words(value)) or "none" for name, value in entries.items()}
         items = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in told.items())
         lists.append(f"<div><h4>{heading}</h4><dl>{''.join(items)}</dl></div>")
-    return [f"<pre>{html.escape(command(sweep))}</pre>", '<div class="settings">', *lists, "</div>"]
+    note = ""
+    if config.get("model", "cnn") != "cnn":
+        model = html.escape(str(config["model"]))
+        note = (
+            f'<p class="note">The command trains the network that comes with l2jax; this run had its own, {model}.</p>'
+        )
+    return [f"<pre>{html.escape(command(sweep))}</pre>{note}", '<div class="settings">', *lists, "</div>"]
 
 
 def _words(value: object) -> list[str]:
@@ -216,7 +232,7 @@ def _words(value: object) -> list[str]:
         return [word for item in value for word in _words(item)]
     if isinstance(value, bool) or value is None:
         return [] if value is None else ["yes" if value else "no"]
-    return [f"{value:.12g}" if isinstance(value, float) else str(value)]
+    return [str(value).removesuffix(".0") if isinstance(value, float) else str(value)]
 
 
 def command(sweep: Mapping[str, Any]) -> str:

@@ -171,16 +171,16 @@ def next_strengths(results: Results, count: int = 3) -> tuple[float, ...]:
     if not len(tried):
         return ()
     step = (tried[-1] / tried[0]) ** (1 / (len(tried) - 1)) if len(tried) > 1 else 10.0
-    best, beyond = results.best(), step ** np.arange(1, count + 1)
-    at = int(np.searchsorted(tried, best))  # also where 0 is best
-    if len(tried) == 1:
-        found = [*tried / beyond, *tried * beyond]
-    elif at == 0:
-        found = [*tried[0] / beyond]
-    elif at == len(tried) - 1:
-        found = [*tried[-1] * beyond]
+    best, at, beyond = results.best(), edge(results), step ** np.arange(1, count + 1)
+    if at == "strongest":
+        found = tried[-1] * beyond
+    elif at == "weakest" or best == 0:
+        found = tried[0] / beyond
+    elif len(tried) == 1:
+        found = np.concatenate([tried / beyond, tried * beyond])
     else:
-        found = [*np.geomspace(tried[at - 1], best, count + 2), *np.geomspace(best, tried[at + 1], count + 2)]
+        below, _, above = tried[np.searchsorted(tried, best) + np.arange(-1, 2)]
+        found = np.concatenate([np.geomspace(below, best, count + 2), np.geomspace(best, above, count + 2)])
     return tuple(sorted({float(f"{l2:.3g}") for l2 in found} - {float(f"{l2:.3g}") for l2 in tried}))
 
 

@@ -37,14 +37,15 @@ def verdict(results: Results) -> list[str]:
     except ValueError:
         none_left = "Every strength has a diverged trial: none can be called best. A lower learning rate may help."
         return [none_left, *_diverged(results)]
+    warning = _validated_on_test(results)
     return [
-        *_validated_on_test(results),
+        *warning,
         _effect(ended, best),
         _choice(results, best),
         *_overfitting(results, ended, best),
         *_accuracy(results, ended, best),
         *_early_stopping(results),
-        *_test(results, ended, best),
+        *([] if warning else _test(ended, best)),
         *_diverged(results),
         *_no_intervals(ended),
     ]
@@ -67,8 +68,12 @@ def _effect(ended: xr.Dataset, best: float) -> str:
     else:
         if compared["p"].isna().all():
             lead = "Whether L2 lowers validation loss cannot be told from chance."
+        elif len(higher):
+            lead = "No strength clearly lowers validation loss."
+        elif (compared["p"] < 1 - stats.LEVEL).any():
+            lead = "No clear evidence: what L2 seems to change may be chance, and more seeds would tell."
         else:
-            lead = "No strength clearly lowers validation loss." if len(higher) else "No evidence either way."
+            lead = "No evidence either way."
         if best == weakest:
             near = min(compared.index, key=lambda l2: abs(compared["mean"][l2]))
             text = f"{lead} The lowest mean is that of {none}; l2 = {near:.3g} comes closest, with "
@@ -91,7 +96,7 @@ def _choice(results: Results, best: float) -> str:
     if at := stats.edge(results):
         where = "strongest tried: try stronger ones" if at == "strongest" else "weakest tried above 0: try weaker ones"
         strengths = " ".join(f"{l2:.3g}" for l2 in stats.next_strengths(results))
-        text += f" l2 = {best:.3g} is the {where}, such as --l2 {strengths}."
+        text += f" l2 = {best:.3g} is the {where}, such as --l2 0 {strengths}."
     return text
 
 
@@ -140,10 +145,8 @@ def _early_stopping(results: Results) -> list[str]:
     return [text + f"at l2 = {best:.3g}." + _changes(stats.outcomes(stopped), ("val_loss",), best)]
 
 
-def _test(results: Results, ended: xr.Dataset, best: float) -> list[str]:
-    """The test part chose nothing, and is looked at once; unless it is what trials were validated on."""
-    if _validated_on_test(results):
-        return []
+def _test(ended: xr.Dataset, best: float) -> list[str]:
+    """The test part chose nothing, and is looked at once."""
     text = _changes(ended, ("test_loss", "test_accuracy"), best)
     return [f"Test part, which chose nothing:{text[0]}{text[1].lower()}{text[2:]}"] if text else []
 

@@ -73,7 +73,7 @@ def test_the_page_says_what_was_done_and_what_came_out():
     done = (
         "24 networks (8 L2 strengths x 3 seeds) were trained for 20 epochs on mnist_small, 400 training examples each"
     )
-    assert f"{done}, in 69 s on CPU (2)." in text
+    assert f"{done}, in 69 s on 2 CPU devices." in text
     for paragraph in verdict(results)[1:]:
         assert paragraph in text.replace(" : ", ": ").replace(":  ", ": ")
     assert "jax 9" in text and f"{results.table()['val_loss'][0.01]:.4f}" in text
@@ -131,8 +131,15 @@ def test_the_command_repeats_the_run(config):
 
 @pytest.mark.skipif(not hasattr(Results, "along_l2"), reason="results have no line along l2 yet")
 def test_other_hyperparameters_are_mapped_and_compared():
-    page = Page(report.page({"run": grid_of_methods()}))
-    assert "Validation loss by learning rate and strength" in page.text and "decoupled weight decay" in page.text
+    text = Page(report.page({"run": grid_of_methods()})).text
+    assert "Validation loss by learning rate and strength" in text and "decoupled weight decay" in text
+    assert "at the best of the other hyperparameters: learning rate 0.01, weight decay 0.1." in text
+
+
+def test_a_network_of_ones_own_is_told():
+    note = "The command trains the network that comes with l2jax; this run had its own, Net."
+    assert note in Page(report.page({"run": Results(synthetic().data, {"model": "Net"})})).text
+    assert "this run had its own" not in Page(report.page({"run": Results(synthetic().data, {"model": "cnn"})})).text
 
 
 def test_the_file_appears_whole(tmp_path):

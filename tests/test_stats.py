@@ -198,6 +198,7 @@ def test_few_strengths_lead_somewhere():
     assert stats.edge(synthetic((0.01,))) is None
     assert stats.next_strengths(synthetic((0.01,)), 1) == (0.001, 0.1)
     assert stats.edge(with_best_at(1, (0.0, 0.01))) == "strongest"
+    assert stats.next_strengths(with_best_at(1, (0.0, 0.01)), 2) == (0.1, 1.0)
 
 
 def grid_of_methods() -> Results:

@@ -52,12 +52,15 @@ function sortable(table) {
       const sign = heading.ariaSort === "ascending" ? -1 : 1;
       for (const other of headings) other.removeAttribute("aria-sort");
       heading.ariaSort = sign > 0 ? "ascending" : "descending";
-      const key = (row) => row.cells[column].dataset.value;
-      const compare = (a, b) => (Number.isNaN(Number(a + b)) && Number.isNaN(Number(a)) ? a.localeCompare(b) : a - b);
+      const value = (row) => row.cells[column].dataset.value;
+      const order = (a, b) => {
+        const difference = value(a) - value(b);
+        return sign * (Number.isNaN(difference) ? value(a).localeCompare(value(b)) : difference);
+      };
       const rows = [...table.tBodies[0].rows];
-      const empty = rows.filter((row) => key(row) === "");
-      const full = rows.filter((row) => key(row) !== "").sort((a, b) => sign * compare(key(a), key(b)));
-      table.tBodies[0].append(...full, ...empty);
+      const full = rows.filter((row) => value(row) !== "");
+      const empty = rows.filter((row) => value(row) === "");
+      table.tBodies[0].append(...full.sort(order), ...empty);
     });
   });
 }
