@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]: made at run time
 
 from l2jax.engine import Epoch
 from l2jax.events import event_files
