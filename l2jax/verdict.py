@@ -70,7 +70,7 @@ def _effect(ended: xr.Dataset, best: float) -> str:
             lead = "Whether L2 lowers validation loss cannot be told from chance."
         elif len(higher):
             lead = "No strength clearly lowers validation loss."
-        elif (compared["p"] < 1 - stats.LEVEL).any():
+        elif best != weakest and compared["p"][best] < 1 - stats.LEVEL:
             lead = "No clear evidence: what L2 seems to change may be chance, and more seeds would tell."
         else:
             lead = "No evidence either way."

@@ -27,7 +27,7 @@ function draw(id, printed = false) {
   layout.autosize = !printed;
   if (printed) layout.width = PRINTED_WIDTH;
   layout.uirevision = "kept"; // what was zoomed into stays so
-  const config = { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtons: [["resetScale2d", "toImage"]] };
+  const config = { responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtons: [["resetScale2d", "toImage"]] };
   return Plotly.react(document.getElementById(id), data, layout, config);
 }
 
