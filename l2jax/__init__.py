@@ -28,11 +28,12 @@ _HOMES = {
     "load_results": "results",
     "sweep": "engine",
 }
-__all__ = sorted([*_HOMES, "ops", "plot"])  # pyright: ignore[reportUnsupportedDunderAll]: it reads the names above
+_MODULES = ("ops", "plot", "report", "stats")
+__all__ = sorted([*_HOMES, *_MODULES])  # pyright: ignore[reportUnsupportedDunderAll]: it reads the names above
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("ops", "plot"):
+    if name in _MODULES:
         return importlib.import_module(f"l2jax.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'l2jax' has no attribute {name!r}")

@@ -158,11 +158,10 @@ class Results:
         error in `<metric>_se` (NaN for one trial). `best_epoch` is the median. All are over the trials that
         did not diverge; `num_diverged` counts the others.
 
-        Trials of different folds share most of their training examples, so that their results vary less than those of
-        independent trials would. With folds, the variance of a mean over n trials is therefore taken to be
-        (1/n + 1/(folds - 1)) times that of a trial, the correction of Nadeau and Bengio (Machine Learning, 2003).
-        Seeds, which may share examples too, are taken as independent.
+        Standard errors take folds as dependent, as `stats.standard_error` says, and seeds as independent.
         """
+        from l2jax.stats import standard_error  # which imports this module
+
         trials = self.trials()
         trials["gap"] = trials["val_loss"] - trials["train_loss"]
         averaged = [name for name in AVERAGED if name in trials]
@@ -170,10 +169,8 @@ class Results:
         trials[values] = trials[values].astype("float64").mask(trials["diverged"])
         settings = trials.groupby(self.swept)
         means = settings[averaged].mean()
-        standard_errors = settings[averaged].sem()
-        if "fold" in self.data.dims:
-            counts = settings[averaged].count()
-            standard_errors *= np.sqrt(1 + counts / (self.data.sizes["fold"] - 1))
+        num_folds = self.data.sizes.get("fold")
+        standard_errors = settings[averaged].agg(lambda values: float(standard_error(values.to_numpy(), num_folds)))
         table = means.join(standard_errors.add_suffix("_se"))
         table = table[[name for metric in averaged for name in (metric, f"{metric}_se")]]
         best_epoch, num_diverged = settings["best_epoch"].median(), settings["diverged"].sum()
