@@ -31,12 +31,18 @@ class Plan(NamedTuple):
 
 
 def use_every_core(most: int | None = None) -> None:
-    """Makes each CPU core, or `most` of them, a JAX device, unless JAX has been started or told otherwise before."""
+    """Makes each CPU core, or `most` of them, a JAX device, unless JAX has been started or told otherwise before.
+
+    Training and evaluation then use no more cores than that; compilation may.
+    """
     if jax.config.values["jax_num_cpu_devices"] > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(cores, most or cores)
+    # XLA splits single operations among as many threads as there are cores, however few its devices, if not told so.
+    os.environ.setdefault("NPROC", str(cores))
     with contextlib.suppress(RuntimeError):  # JAX has been started
-        jax.config.update("jax_num_cpu_devices", min(cores, most or cores))
+        jax.config.update("jax_num_cpu_devices", cores)
 
 
 def plan_chunks(
