@@ -43,17 +43,19 @@ class Plan(NamedTuple):
     """Epochs that every peer trains before the rounds."""
     rounds: int
     slow_rounds: int
-    """Of the peer that would take hours for the others' work; it has one seed only, too."""
+    """Of the peer that would take hours for the others' work; it has two strengths and one seed only, too."""
     epochs: int
     """In a round."""
     sizes: tuple[int, ...]
     """Numbers of trials for l2jax alone."""
+    few_examples: int
+    """Where there are many trials, or a larger network."""
     at_once: int
     """Peers to start at the same time."""
 
 
-FULL = Plan(1024, len(STRENGTHS), 2 * len(cores()), 3, 5, 2, 2, (2, 4, 8, 16, 32, 64, 128, 256), at_once=1)
-QUICK = Plan(256, 2, len(cores()), 1, 2, 1, 4, (32,), at_once=len(cores()))
+FULL = Plan(1024, len(STRENGTHS), 2 * len(cores()), 2, 5, 2, 2, (1, 4, 16, 64, 256), 256, at_once=1)
+QUICK = Plan(256, 2, len(cores()), 1, 2, 1, 2, (1, 16, 64), 128, at_once=len(cores()))
 
 
 def peers(plan: Plan) -> dict[str, Peer]:
@@ -61,7 +63,7 @@ def peers(plan: Plan) -> dict[str, Peer]:
     strengths = STRENGTHS[: plan.strengths]
     whole = {"strengths": strengths, "seeds": plan.seeds, "rounds": plan.rounds, "epochs": plan.epochs}
     single = {"strengths": strengths[:1], "seeds": 1, "rounds": plan.rounds, "epochs": 4 * plan.epochs}
-    slow = {"strengths": strengths, "seeds": 1, "rounds": plan.slow_rounds, "epochs": 1}
+    slow = {"strengths": strengths[:2], "seeds": 1, "rounds": plan.slow_rounds, "epochs": 1}
     torch = functools.partial(Peer, script="torch_loop", needs=("torch",), **whole)
     last = {"variant": "channels_last"}
     return {
@@ -79,11 +81,20 @@ def peers(plan: Plan) -> dict[str, Peer]:
     }
 
 
+def own_network(plan: Plan) -> dict[str, Peer]:
+    """A person's own network, larger than `l2jax.CNN`: a trial for each core, or two."""
+    work = {"strengths": STRENGTHS[:2], "seeds": -(-len(cores()) // 2), "variant": "deeper"}
+    return {
+        "own": Peer("l2jax, with l2jax.ops", "l2jax_sweep", epochs=4, rounds=plan.rounds, **work),
+        "own_vmap": Peer("JAX as tutorials write it", "jax_vmap", epochs=1, rounds=plan.slow_rounds, **work),
+    }
+
+
 def sizes(plan: Plan) -> dict[str, Peer]:
     """l2jax with more and more trials; where they are few, with as many epochs more."""
     shapes = {size: (STRENGTHS[: min(size, len(STRENGTHS))], max(1, size // len(STRENGTHS))) for size in plan.sizes}
     return {
-        f"l2jax_{size}": Peer(f"l2jax, {size} trials", "l2jax_sweep", *shape, max(1, 32 // size), min(3, plan.rounds))
+        f"l2jax_{size}": Peer(f"l2jax, {size} trials", "l2jax_sweep", *shape, max(1, 64 // size), plan.rounds)
         for size, shape in shapes.items()
     }
 
@@ -120,7 +131,7 @@ def measure(
                 row |= {name: answer[name] for name in ("compile_seconds",) if name in answer}
                 if warm_up > 1:
                     running[key].ask(f"train {warm_up - 1}")
-                if len(peer.strengths) > 1:  # one trial is too few to tell
+                if peer.num_trials > 1:  # one trial is too few to tell
                     row["losses"] = running[key].ask("losses")["losses"]
                 row["rates"] = []
 
@@ -162,11 +173,15 @@ def tell(progress: str) -> None:
     sys.stderr.write(f"{time.monotonic() - BEGIN:4.0f} s  {progress}\n")  # in one piece, unlike what print writes
 
 
-def digits(num_examples: int, path: Path) -> None:
-    """Writes some of the embedded digits for the peers to read."""
-    dataset = l2jax.load_dataset("mnist_small")
-    chosen = np.random.default_rng(0).permutation(len(dataset.labels))[:num_examples]
-    np.savez(path, images=dataset.images[chosen], labels=dataset.labels[chosen])
+def digits(num_examples: int, path: Path, coloured: bool = False) -> None:
+    """Writes some of the embedded digits for the peers to read; coloured: on 32x32, each in a colour of its own."""
+    dataset, generator = l2jax.load_dataset("mnist_small"), np.random.default_rng(0)
+    chosen = generator.permutation(len(dataset.labels))[:num_examples]
+    images = dataset.images[chosen]
+    if coloured:
+        colours = generator.uniform(0.2, 1, (num_examples, 1, 1, 3))
+        images = (np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0))) * colours).astype(np.uint8)
+    np.savez(path, images=images, labels=dataset.labels[chosen])
 
 
 def main() -> int:
@@ -177,15 +192,17 @@ def main() -> int:
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
 
+    record = report.header() | {"plan": plan._asdict()}
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "digits.npz")
+        data, few, coloured = (Path(folder, f"{name}.npz") for name in ("digits", "few", "coloured"))
         digits(plan.examples, data)
-        record = report.header() | {"plan": plan._asdict()}
+        digits(plan.few_examples, few)
+        digits(plan.few_examples, coloured, coloured=True)
         record["table"] = measure(peers(plan), data, plan.examples, plan.warm_up, plan.at_once)
+        tell("a larger network")
+        record["own"] = measure(own_network(plan), coloured, plan.few_examples, 1, plan.at_once)
         tell("l2jax with more and more trials")
-        ours = {f"l2jax_{row['trials']}": row for row in record["table"].values() if "compile_seconds" in row}
-        more = ours | measure(sizes(plan), data, plan.examples, warm_up=1)
-        record["sizes"] = dict(sorted(more.items(), key=lambda item: item[1]["trials"]))
+        record["sizes"] = measure(sizes(plan), few, plan.few_examples, 1, plan.at_once)
     options.output.mkdir(parents=True, exist_ok=True)
     Path(options.output, "throughput.json").write_text(json.dumps(record, indent=1))
     for draw in (pictures.rates, pictures.sizes):

@@ -149,9 +149,13 @@ def record():
         "jax_vmap": row("JAX", 1, 250, losses=[[0.6]]),
         "peak": row("matrix products", 0, 20_000, 20_000, 20_000),
     }
+    own = {
+        "own": row("larger", 2, 2_000, 2_100, losses=[[2.0], [2.2]]),
+        "own_vmap": row("larger, by vmap", 2, 40, losses=[[2.1], [2.2]]),
+    }
     sizes = {f"l2jax_{size}": row("l2jax", size, 9_000, 9_500, compile_seconds=3.0) for size in (1, 16, 256)}
     plan = throughput.QUICK._replace(rounds=3)._asdict()
-    return json.loads(json.dumps({**report.header(), "plan": plan, "table": table, "sizes": sizes}))
+    return json.loads(json.dumps({**report.header(), "plan": plan, "table": table, "own": own, "sizes": sizes}))
 
 
 def cells(text, first):
@@ -171,6 +175,8 @@ def test_report(record):
     assert cells(text, "JAX as tutorials write it") == ["48 (48 to 48)", "30", "met"]
     assert cells(text, "matrix products alone, at the machine's peak") == ["0.55 (0.50 to 0.60)", "0.45", "met"]
     assert cells(text, "l2jax: 256 trials against 16") == ["1.00 (1.00 to 1.00)", "0.9", "met"]
+    assert cells(text, "larger, by vmap") == ["2", "40 (40 to 40)", "2.0", "500", "+2%"]
+    assert cells(text, "a larger network, against JAX as tutorials write it") == ["50 (50 to 50)", "10", "met"]
     assert cells(text, "256") == ["9,250 (9,000 to 9,500)", "3.0", "500"]
     assert f"{20_000 * report.flops_per_example() / 1e9:.0f} (" in text
     assert "python 3." in text
@@ -182,6 +188,10 @@ def test_all_is_well_unless_a_peer_fails_or_learns_something_else(record):
     assert report.all_is_well(record)  # nobody has to install all the peers
     record["table"]["torch"]["losses"] = [[float("nan")] * 2] * 2
     assert not report.all_is_well(record)
+    record["table"]["torch"]["losses"] = [[0.6, 0.6], [1.05, 1.05]]
+    record["own"]["own_vmap"]["losses"] = [[2.3], [2.5]]
+    assert not report.all_is_well(record)
+    record["own"]["own_vmap"]["losses"] = [[2.0], [2.2]]
     record["table"]["torch"] = {"name": "PyTorch", "trials": 8, "failed": "out of memory"}
     assert not report.all_is_well(record)
     assert "PyTorch failed: out of memory" in report.markdown(record)

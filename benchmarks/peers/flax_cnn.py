@@ -1,7 +1,9 @@
-"""The CNN in plain Flax, and one step of its training, for the peers that use it."""
+"""Networks in plain Flax, and one step of their training, for the peers that use them."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,23 +27,52 @@ class CNN(nnx.Module):
         return self.dense(x.reshape(len(x), -1))
 
 
-GRAPH = nnx.graphdef(nnx.eval_shape(lambda: CNN(rngs=nnx.Rngs(0))))
+class DeeperCNN(nnx.Module):
+    """For images (B, 32, 32, 3). Convolution and pooling may be others than Flax's own."""
+
+    def __init__(self, *, rngs: nnx.Rngs, max_pool: Callable = nnx.max_pool, **conv_options: Any):
+        glorot = {"kernel_init": nnx.initializers.glorot_uniform(), "rngs": rngs}
+        self.max_pool = max_pool
+        self.conv1 = nnx.Conv(3, 32, (3, 3), padding="SAME", **glorot, **conv_options)
+        self.conv2 = nnx.Conv(32, 64, (3, 3), padding="SAME", **glorot, **conv_options)
+        self.conv3 = nnx.Conv(64, 128, (3, 3), padding="SAME", **glorot, **conv_options)
+        self.dense = nnx.Linear(2048, 10, **glorot)
+
+    def __call__(self, x: Array) -> Array:
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = self.max_pool(nnx.relu(conv(x)), (2, 2), strides=(2, 2))
+        return self.dense(x.reshape(len(x), -1))
 
 
-def init(seed: int | Array, optimizer: optax.GradientTransformation) -> Any:
-    params = nnx.state(CNN(rngs=nnx.Rngs(seed)), nnx.Param)
+Network = Callable[..., nnx.Module]
+
+
+def init(seed: int | Array, optimizer: optax.GradientTransformation, network: Network = CNN) -> Any:
+    params = nnx.state(network(rngs=nnx.Rngs(seed)), nnx.Param)
     return params, optimizer.init(params)
 
 
-def cross_entropy(params: Any, images: Array, labels: Array) -> Array:
-    logits = nnx.merge(GRAPH, params)(images)
+@functools.cache
+def graph(network: Network) -> Any:
+    return nnx.graphdef(nnx.eval_shape(lambda: network(rngs=nnx.Rngs(0))))
+
+
+def cross_entropy(params: Any, images: Array, labels: Array, network: Network = CNN) -> Array:
+    logits = nnx.merge(graph(network), params)(images)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def step(state: Any, l2: Any, images: Array, labels: Array, optimizer: optax.GradientTransformation) -> Any:
+def step(
+    state: Any,
+    l2: Any,
+    images: Array,
+    labels: Array,
+    optimizer: optax.GradientTransformation,
+    network: Network = CNN,
+) -> Any:
     def objective(params: Any) -> Array:
         kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
-        return cross_entropy(params, images, labels) + l2 / 2 * sum(jnp.sum(kernel**2) for kernel in kernels)
+        return cross_entropy(params, images, labels, network) + l2 / 2 * sum(jnp.sum(kernel**2) for kernel in kernels)
 
     params, opt_state = state
     updates, opt_state = optimizer.update(jax.grad(objective)(params), opt_state, params)

@@ -1,7 +1,11 @@
-"""JAX as tutorials write it: plain Flax, `vmap` over trials, `lax.scan` over the steps of an epoch."""
+"""JAX as tutorials write it: plain Flax, `vmap` over trials, `lax.scan` over the steps of an epoch.
+
+Variant "deeper": the network of three convolutions.
+"""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax_cnn
@@ -16,14 +20,17 @@ def main() -> None:
     images, labels = job.load()
     images, labels = jnp.asarray(images, jnp.float32) / 255, jnp.asarray(labels)
     optimizer = optax.adam(job.learning_rate)
+    network = flax_cnn.DeeperCNN if job.variant == "deeper" else flax_cnn.CNN
+    init = jax.vmap(lambda key: flax_cnn.init(key, optimizer, network))
+    state = init(jax.random.split(jax.random.key(0), len(job.l2)))
     l2 = jnp.asarray(job.l2)
-    state = jax.vmap(lambda key: flax_cnn.init(key, optimizer))(jax.random.split(jax.random.key(0), len(job.l2)))
-    cross_entropy = jax.jit(jax.vmap(flax_cnn.cross_entropy, in_axes=(0, None, None)))
+    cross_entropy = functools.partial(flax_cnn.cross_entropy, network=network)
+    cross_entropy = jax.jit(jax.vmap(cross_entropy, in_axes=(0, None, None)))
 
     def epoch(state: Any, images: jax.Array, labels: jax.Array, batches: Any) -> Any:
         def step(state: Any, batch: jax.Array) -> tuple[Any, None]:
             def one_trial(state: Any, l2: jax.Array) -> Any:
-                return flax_cnn.step(state, l2, images[batch], labels[batch], optimizer)
+                return flax_cnn.step(state, l2, images[batch], labels[batch], optimizer, network)
 
             return jax.vmap(one_trial)(state, l2), None
 

@@ -1,13 +1,20 @@
-"""l2jax: all trials in one `Sweep`."""
+"""l2jax: all trials in one `Sweep`. Variant "deeper": of a person's own Flax network, with `l2jax.ops`."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import flax_cnn
 import numpy as np
+from flax import nnx
 from peer import given_job, serve
 
 import l2jax
+
+
+def deeper(rngs: nnx.Rngs) -> nnx.Module:
+    conv, max_pool = l2jax.ops.conv_general_dilated, l2jax.ops.max_pool
+    return flax_cnn.DeeperCNN(conv_general_dilated=conv, max_pool=max_pool, rngs=rngs)
 
 
 def main() -> None:
@@ -25,7 +32,7 @@ def main() -> None:
         val_size=1,
         trials_at_once=len(job.l2),
     )
-    sweep = l2jax.Sweep(config, dataset)
+    sweep = l2jax.Sweep(config, dataset, deeper if job.variant == "deeper" else None)
     epochs = sweep.epochs()
 
     def train(num_epochs: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Job:
     """What to train: the same small CNN at every strength from every seed, with Adam."""
 
     data: str
-    """An .npz file: images (N, H, W, 1), uint8, and labels (N,), int32. N is a multiple of the batch size."""
+    """An .npz file: images (N, H, W, C), uint8, and labels (N,), int32. N is a multiple of the batch size."""
     strengths: list[float]
     seeds: int
     """Trials at each strength."""
