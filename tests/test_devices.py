@@ -1,5 +1,8 @@
 """Plans for memory: against arithmetic, against a whole sweep, and under artificial limits."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -118,3 +121,29 @@ def test_interrupted_between_chunks(whole):
     np.testing.assert_array_equal(flat["val_loss"][size : 2 * size, 0], expected[size : 2 * size, 0])
     assert np.isnan(flat["val_loss"][size : 2 * size, 1]).all() and np.isnan(flat["val_loss"][2 * size :]).all()
     assert np.isfinite(flat["test_loss"][: 2 * size]).all() and not flat["diverged"].any()
+
+
+def test_one_device_leaves_the_other_cores_idle():
+    program = """
+import jax, psutil
+from l2jax.devices import use_every_core
+use_every_core(1)
+square = jax.jit(lambda a: a @ a / 1000)
+a = square(jax.numpy.ones((1000, 1000))).block_until_ready()
+seconds = lambda: {thread.id: thread.user_time for thread in psutil.Process().threads()}
+before = seconds()
+for _ in range(20):
+    a = square(a)
+a.block_until_ready()
+spent = [time - before.get(thread, 0) for thread, time in seconds().items()]
+print(max(spent) / sum(spent))
+"""
+    inherited = {n: v for n, v in os.environ.items() if n not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS", "NPROC")}
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        env=inherited | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert float(finished.stdout) > 0.9, finished.stderr
