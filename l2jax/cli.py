@@ -1,36 +1,24 @@
-"""The command: read the options, train the sweep, save what came out and tell the answer."""
+"""The command: its options, and how it ends."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import dataclasses
-import datetime
 import difflib
 import functools
-import io
-import json
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import tyro
-from rich.console import Console
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from l2jax.config import DEFAULT_STRENGTHS, RECIPES, InvalidInput, SweepConfig
-from l2jax.results import write_whole
-from l2jax.terminal import print_results, shown
+from l2jax.results import read_config
 
-if TYPE_CHECKING:
-    from l2jax.engine import Epoch
-
-# JAX and matplotlib take seconds to import: `run` does it, when --help and wrong options are out of the way.
+# JAX and matplotlib take seconds to import: `l2jax.run` does it, when --help and wrong options are out of the way.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +31,10 @@ class Options(SweepConfig):
     """Print the recipes."""
     run_dir: Path | None = None
     """New or empty folder; none: runs/DATE_TIME."""
+    resume: Path | None = None
+    """Run folder to go on with, or to extend."""
+    checkpoint_minutes: float = 1.0
+    """Least time between checkpoints."""
     profile: Path | None = None
     """Folder for a profiler trace of one epoch."""
     quiet: bool = False
@@ -50,6 +42,10 @@ class Options(SweepConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.checkpoint_minutes <= 1e6:
+            raise InvalidInput("checkpoint_minutes", self.checkpoint_minutes, "minutes, 0 to 1e6; 0: after every epoch")
+        if self.resume and self.run_dir:
+            raise InvalidInput("run_dir", self.run_dir, "none with --resume")
         for option in ("run_dir", "profile"):
             path = getattr(self, option)
             with contextlib.suppress(OSError):
@@ -73,20 +69,24 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the words after the command's name; None: those of this process.
 
     Returns:
-      The exit code: 0; 2 after bad input (one line on stderr says what); 130 after Ctrl-C.
+      The exit code: 0; 1 if every trial diverged or files could not be written; 2 after bad input; 128 and the number
+      of the signal, 130 or 143, after Ctrl-C or SIGTERM. Whatever it is but 0, a line on stderr says why.
     """
     try:
         options = parse(argv)
         if options.list_recipes:
             print("\n".join(f"{name:8} {_differences(recipe)}" for name, recipe in RECIPES.items()))
             return 0
-        return run(options)
+        from l2jax.run import run
+
+        how = {"profile": options.profile, "quiet": options.quiet, "checkpoint_minutes": options.checkpoint_minutes}
+        return run(options.sweep, options.resume or options.run_dir, resume=options.resume is not None, **how)
     except InvalidInput as error:
         option = FLAGS.get(error.option, error.option)
         print(f"error: {option}{str(error).removeprefix(error.option)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: no results saved", file=sys.stderr)
+        print("interrupted: saved up to the last checkpoint", file=sys.stderr)
         return 130
 
 
@@ -98,15 +98,20 @@ def parse(argv: Sequence[str] | None) -> Options:
       SystemExit: after --help.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe", nargs="?", const="", default="quick")
-    recipe = first.parse_known_args(argv)[0].recipe
+    first.add_argument("--recipe", nargs="?", const="")
+    first.add_argument("--resume", nargs="?", const="")
+    known = first.parse_known_args(argv)[0]
+    recipe = known.recipe if known.recipe is not None else "quick"
     if recipe not in RECIPES:
         raise InvalidInput("recipe", recipe, ", ".join(RECIPES))
+    if known.resume is not None and known.recipe is not None:
+        raise InvalidInput("recipe", recipe, "none with --resume: the options are those of the run")
+    before = RECIPES[recipe] if known.resume is None else read_config(known.resume)
     registry = ConstructorRegistry()
     registry.primitive_rule(_option_type)
     options, unknown = tyro.cli(
         # Not the class itself, whose errors tyro would catch, and draw a box around.
-        functools.partial(Options, **vars(RECIPES[recipe])),
+        functools.partial(Options, **vars(before)),
         prog="l2jax",
         description="Trains a CNN at every L2 strength at once: does L2 regularisation help?",
         args=argv,
@@ -117,6 +122,8 @@ def parse(argv: Sequence[str] | None) -> Options:
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], FLAGS.values(), n=1)
         raise InvalidInput("command line", unknown[0], " or ".join([*near, "what --help lists"]))
+    if options.resume:
+        options.sweep.check_extends(before)
     return options
 
 
@@ -163,103 +170,3 @@ def _differences(recipe: SweepConfig) -> str:
             values = value if isinstance(value, tuple) else ["all" if value is None else value]
             words += [FLAGS[name], *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]
     return " ".join(words) or "the default"
-
-
-def run(options: Options) -> int:
-    """Trains the sweep, saves and prints what came out; returns the exit code."""
-    # Progress goes to stderr and the outcome to stdout, so that each can be sent elsewhere.
-    progress = Console(stderr=True, quiet=options.quiet, highlight=False)
-    config = options.sweep
-    with progress.status(f"loading {config.dataset}"):
-        from l2jax import plot
-        from l2jax.data import load_dataset
-        from l2jax.engine import Sweep
-
-        sweep = Sweep(config, load_dataset(config.dataset, config.data_dir))
-    if options.profile:
-        _make_folder("profile", options.profile)
-    run_dir = _make_run_dir(options.run_dir)
-    try:
-        with _first_ctrl_c() as pressed:
-            written = 0
-            for _ in shown(sweep, progress, options.profile):
-                written = _log(sweep.history, run_dir / "metrics.jsonl", written)
-                if pressed.is_set():
-                    break
-            with progress.status("testing, saving, drawing"):
-                results = sweep.results()
-                results.save(run_dir)
-                for name, figure in plot.figures(results):
-                    png = io.BytesIO()
-                    figure.savefig(png, format="png", dpi=150)
-                    write_whole(run_dir / f"{name}.png", png.getvalue())
-    finally:
-        with contextlib.suppress(OSError):  # a folder with something in it stays
-            run_dir.rmdir()
-    print_results(results, run_dir, Console(quiet=options.quiet, highlight=False))
-    if sweep.epochs_left:
-        done = len(sweep.history)
-        print(f"interrupted: saved the {done} of {done + sweep.epochs_left} epochs that are complete", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _make_run_dir(run_dir: Path | None) -> Path:
-    if run_dir:
-        _make_folder("run_dir", run_dir)
-        return run_dir
-    new, others = Path("runs", f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"), 1
-    while True:
-        try:
-            _make_folder("run_dir", new, exist_ok=False)
-            return new
-        except FileExistsError:  # another run began in this second
-            others += 1
-            new = new.with_name(f"{new.name.partition('_run')[0]}_run{others}")
-
-
-def _make_folder(option: str, path: Path, exist_ok: bool = True) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=exist_ok)
-    except OSError as error:
-        if isinstance(error, FileExistsError) and not exist_ok:
-            raise
-        raise InvalidInput(option, path, f"a folder that can be written ({error.strerror})") from None
-    if not os.access(path, os.W_OK):
-        raise InvalidInput(option, path, "a folder that can be written")
-
-
-@contextlib.contextmanager
-def _first_ctrl_c() -> Iterator[threading.Event]:
-    """Gives an event that the first Ctrl-C sets; the second one interrupts as usual."""
-    pressed = threading.Event()
-
-    def on_first(*_: object) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        # Straight to the file: a print that this came in the middle of could not stand another one.
-        os.write(2, b"\nstopping after this epoch (Ctrl-C again: at once, without saving)\n")
-
-    usual = signal.signal(signal.SIGINT, on_first)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
-def _log(history: Sequence[Epoch], path: Path, written: int) -> int:
-    """Appends the last epoch; writes all anew where others are gone, as after a chunk that ran out of memory."""
-    if len(history) == written + 1:
-        with path.open("a") as lines:
-            lines.write(_json_line(history[-1]))
-    else:
-        write_whole(path, "".join(map(_json_line, history)).encode())
-    return len(history)
-
-
-def _json_line(epoch: Epoch) -> str:
-    """One epoch of the trials from "first_trial" on: each metric a list over trials, null where it is not finite."""
-    line: dict[str, Any] = {"epoch": epoch.epoch, "first_trial": epoch.trials.start, "seconds": epoch.seconds}
-    for name, values in epoch.metrics.items():
-        line[name] = np.where(np.isfinite(values), values, np.array(None)).tolist()  # JSON has no NaN
-    return json.dumps(line) + "\n"

@@ -132,6 +132,26 @@ class SweepConfig:
     autotune: bool = False
     """Time the ways to compute; keep the fastest."""
 
+    def check_extends(self, before: SweepConfig) -> None:
+        """Raises InvalidInput where this is more than `before` with further epochs, seeds or hyperparameters.
+
+        How it is computed may differ, and where the data are.
+        """
+        for option in self.__dataclass_fields__.keys() & before.__dataclass_fields__.keys():
+            then, now = getattr(before, option), getattr(self, option)
+            if option in DOMAINS:
+                accepted, ok = (
+                    f"{' '.join(f'{value:g}' for value in then)} of the run to resume, and more",
+                    {*then} <= {*now},
+                )
+                now = " ".join(f"{value:g}" for value in now)
+            elif option in ("epochs", "seeds"):
+                accepted, ok = f"{then} of the run to resume, or more", then <= now
+            else:
+                accepted, ok = f"{then}, as in the run to resume", then == now or option in HOW
+            if not ok:
+                raise InvalidInput(option, now, accepted)
+
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {name: parse_values(name, getattr(self, name)) for name in DOMAINS} | {
             "seeds": _count("seeds", self.seeds, most=MAX_TRIALS),
@@ -199,6 +219,9 @@ def _path(option: str, value: object) -> str:
         raise InvalidInput(option, value, "a folder")
     return os.fspath(value)
 
+
+HOW = ("data_dir", "devices", "trials_at_once", "autotune")
+"""Options that change the results by rounding at most."""
 
 RECIPES = {
     "quick": SweepConfig(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -36,6 +38,16 @@ class Dataset:
     """(M, H, W, C), uint8"""
     test_labels: np.ndarray | None = None
     """(M,), int32"""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of all examples, in hexadecimal digits."""
+        sha256 = hashlib.sha256()
+        for array in (self.images, self.labels, self.test_images, self.test_labels):
+            if array is not None:
+                sha256.update(f"{array.dtype}{array.shape}".encode())
+                sha256.update(np.ascontiguousarray(array).data)
+        return sha256.hexdigest()
 
 
 def load_dataset(

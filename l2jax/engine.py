@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import platform
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,25 +26,12 @@ from l2jax.devices import Plan, plan_chunks, use_every_core
 from l2jax.fused import DEFAULT_LOWERING, Lowering
 from l2jax.model import Model, check_model, cnn_for, model_name
 from l2jax.programs import PER_TRIAL, SHARED, Programs, compile_programs
+from l2jax.progress import Epoch as Epoch
+from l2jax.progress import Progress, each_of, part_of, places_of, progress_of, rows_of, stacked, state_of
 from l2jax.results import Results, collect
 from l2jax.train import Part, TrainState, Trial
 from l2jax.trials import EVALUATION_BATCH, make_trials, share_data
 from l2jax.tuning import Tuning, autotune, default_tuning, fastest_of
-
-
-class Epoch(NamedTuple):
-    """An epoch that a chunk of trials has finished."""
-
-    epoch: int
-    """Counted from 1."""
-    trials: range
-    """Which trials, in the order of `Sweep.axes`, the last axis fastest; all of them, if they fit the memory."""
-    metrics: dict[str, np.ndarray]
-    """Each (len(trials),), `kernel_norm` (len(trials), layers); NaN where the trial has diverged."""
-    seconds: float
-    """Of training; evaluation is apart."""
-    examples_per_second: float
-    """Trial-examples: examples trained, times trials."""
 
 
 def sweep(
@@ -120,21 +108,29 @@ class Sweep:
         self.trials = make_trials(self.axes)
         self.num_trials = len(self.trials.l2)
         self.history: list[Epoch] = []
-        self._tested: dict[range, train.Evaluation] = {}
+        self._done = np.zeros(self.num_trials, int)  # epochs
+        self._diverged = np.zeros(self.num_trials, bool)
+        self._tested: dict[tuple[int, ...], train.Evaluation] = {}
         self.seconds = {"compiling": 0.0, "training": 0.0, "evaluating": 0.0}
 
         self.devices = jax.local_devices()[: min(config.devices or self.num_trials, self.num_trials)]
         self._mesh = jax.make_mesh((len(self.devices),), ("trial",), devices=self.devices)
         self._data = self._put(data, SHARED)
         self._planned: tuple[Plan, Programs] | None = None
-        self._state: TrainState | None = None  # of the chunk in training, as of the last epoch in `history`
+        self._as_before: tuple[int, Tuning] | None = None
+        self._held: tuple[tuple[int, ...], TrainState] | None = None  # the trials of the last epoch, and their state
+        self._waiting: dict[int, TrainState] = {}  # each trial's, in the host's memory, until it is trained on
 
     @property
     def plan(self) -> Plan:
         """How many trials are held at once. Compiles, the first time."""
         if self._planned is None:
-            self.tuning = self._autotuned() if self.config.autotune else self._default_tuning()
-            self._planned = self._make_plan(self.config.trials_at_once)
+            if self._as_before:
+                trials_at_once, self.tuning = self._as_before
+                self._planned = self._make_plan(trials_at_once, exactly=True)
+            else:
+                self.tuning = self._autotuned() if self.config.autotune else self._default_tuning()
+                self._planned = self._make_plan(self.config.trials_at_once)
         return self._planned[0]
 
     def epochs(self, profile: Path | None = None) -> Iterator[Epoch]:
@@ -143,63 +139,159 @@ class Sweep:
         Args:
           profile: a folder for a trace, by `jax.profiler`, of an epoch that is warm: the second.
 
-        If a device runs out of memory in spite of the plan, the chunk begins again at half its size.
+        If a device runs out of memory in spite of the plan, the chunk goes on at half its size.
         """
-        while (start := self._num_finished()) < self.num_trials:
-            trials = range(start, min(start + self.plan.trials_at_once, self.num_trials))
+        while not self.finished:
+            trials = self._next_trials()
             try:
                 yield from self._train(trials, profile)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or len(trials) <= len(self.devices):
                     raise
-                self._state = None
+                self._set_aside()
                 self._planned = self._make_plan(-(-len(trials) // 2))
 
     def results(self) -> Results:
         """What came out of the epochs that are complete; the test part is evaluated after the last of them."""
         tested = dict(self._tested)
-        if self._state is not None and self.history:
-            trials = self.history[-1].trials
-            tested[trials] = self._evaluated(self._state, trials, Part.TEST)
-        return collect(self.axes | {"layer": self._layers}, self.history, tested, self._description())
+        if self._held and self._held[0] not in tested:
+            trials, state = self._held
+            tested[trials] = self._evaluated(state, trials, Part.TEST)
+        return collect(self.axes | {"layer": self._layers}, self.history, tested, self.description())
+
+    @property
+    def finished(self) -> bool:
+        return not self._to_train()
 
     @property
     def epochs_left(self) -> int:
         """How often `epochs` will yet yield; 0 when the sweep is finished."""
-        start = self._num_finished()
-        num_chunks = -(-(self.num_trials - start) // self.plan.trials_at_once)
-        return num_chunks * self.config.epochs - sum(epoch.trials.start == start for epoch in self.history)
+        return sum(
+            -(-size // self.plan.trials_at_once) * (self.config.epochs - done) for done, size in self._to_train()
+        )
 
-    def _train(self, trials: range, profile: Path | None) -> Iterator[Epoch]:
-        put = self._put_trials(trials, self.plan.trials_at_once)
-        if self._state is None:  # none of these was trained yet, or an epoch was interrupted and its state is lost
-            self.history = [epoch for epoch in self.history if epoch.trials.stop <= trials.start]
-            self._state = self._programs.init(put)
-        done = sum(epoch.trials == trials for epoch in self.history)
-        traced = min(2, self.config.epochs)
+    def progress(self) -> Progress:
+        """Of the trials of the last epoch; to be asked for before the next one."""
+        assert self._held  # since the last epoch
+        trials, _ = self._held
+        return progress_of(trials, self.trials, self.history, self._tested.get(trials), self._held_on_host())
+
+    def check(self, progress: Progress) -> None:
+        """Raises an exception for progress, arrays or their shapes, that `restore` could not take over."""
+        state_of(progress, self._abstract_state())
+        sizes = progress.trials.l2.shape[0], progress.seconds.shape[0], len(self._layers)
+        columns = [values.shape for values in (*progress.trials, *jax.tree.leaves(progress.tested))]
+        curves = [values.shape for values in progress.metrics.values()]
+        if sizes[0] > self.num_trials or sizes[1] > self.config.epochs:
+            raise ValueError(f"{sizes[0]} trials, {sizes[1]} epochs are more than there are")
+        if {*columns} != {sizes[:1]} or not {*curves} <= {sizes[:2], sizes}:
+            raise ValueError("metrics of unequal numbers of trials or epochs")
+
+    def restore(self, progress: Progress) -> None:
+        """Takes over what a sweep with these trials among its own has come to; of trials it knows already, nothing.
+
+        Raises:
+          KeyError: for trials that are none of this sweep.
+          ValueError: for the state of another network or optimizer.
+        """
+        places = places_of(progress.trials, self.trials)
+        rows = [row for row, place in enumerate(places) if not self._done[place]]
+        if not rows:
+            return
+        progress, trials = part_of(progress, rows), tuple(places[row] for row in rows)
+        state = state_of(progress, self._abstract_state())
+        num_examples = float(self._num_examples[progress.trials.split].sum())
+        for number, seconds in enumerate(progress.seconds.tolist(), start=1):
+            metrics = {name: values[:, number - 1] for name, values in progress.metrics.items()}
+            self.history.append(Epoch(number, trials, metrics, seconds, num_examples / seconds))
+        self.seconds["training"] += float(progress.seconds.sum())
+        self._done[list(trials)] = len(progress.seconds)
+        self._diverged[list(trials)] = np.isnan(progress.metrics["val_loss"][:, -1])
+        if progress.tested:
+            self._tested[trials] = progress.tested
+        if len(progress.seconds) < self.config.epochs:
+            self._waiting |= zip(trials, each_of(state), strict=True)
+
+    def compute_as(self, description: dict[str, Any]) -> None:
+        """Lets results be bitwise those of the sweep that is so described, if it has these trials and devices.
+
+        Whatever memory is free, as many trials are held at once, and they are computed in the same way.
+        """
+        same = {"num_trials": self.num_trials, "num_devices": len(self.devices), "device": self.devices[0].device_kind}
+        asked = {"trials_at_once": self.config.trials_at_once, "autotune": self.config.autotune}
+        if same.items() <= description.items() and asked.items() <= description["sweep"].items():
+            self._as_before = description["trials_at_once"], Tuning(**description["tuning"])
+
+    def _to_train(self) -> list[tuple[int, int]]:
+        """Numbers of epochs done and of the unfinished trials that have done so many, the furthest first."""
+        done, sizes = np.unique(self._done[self._done < self.config.epochs], return_counts=True)
+        return list(zip(done.tolist(), sizes.tolist(), strict=True))[::-1]
+
+    def _next_trials(self) -> tuple[int, ...]:
+        """Those of the next chunk: all have done the same number of epochs."""
+        alike = np.flatnonzero(self._done == self._to_train()[0][0])
+        return tuple(alike[: self.plan.trials_at_once].tolist())
+
+    def _train(self, trials: tuple[int, ...], profile: Path | None) -> Iterator[Epoch]:
+        if self._held and self._held[0] != trials:
+            self._set_aside()
+        put = self._put_trials(trials)
+        done = self._done[trials[0]]
+        if self._held:
+            state = self._held[1]
+        elif done:
+            state = self._put(self._padded(stacked([self._waiting[trial] for trial in trials])), PER_TRIAL)
+        else:
+            state = self._programs.init(put)
+        traced = min(done + 2, self.config.epochs)
         for number in range(done + 1, self.config.epochs + 1):
-            state, self._state = self._state, None
             with jax.profiler.trace(profile) if profile and number == traced else contextlib.nullcontext():
                 start = time.perf_counter()
-                state, running = self._programs.epoch(state, put, np.int32(number), self._data)
-                jax.block_until_ready(state)
+                trained, running = self._programs.epoch(state, put, np.int32(number), self._data)
+                jax.block_until_ready(trained)
                 seconds = time.perf_counter() - start
-            self.seconds["training"] += seconds
-            rate = float(self._num_examples[self.trials.split[trials]].sum()) / seconds
-            metrics = self._measured(state, trials, running)
+            metrics = self._measured(trained, trials, running)
+            finite = [np.isfinite(values).reshape(len(trials), -1).all(-1) for values in metrics.values()]
+            self._diverged[list(trials)] |= ~np.all(finite, 0)
+            if (diverged := self._diverged[list(trials)]).any():
+                for values in metrics.values():
+                    values[diverged] = np.nan
+                trained = self._with_frozen(state, trained, diverged)
+            self._tested.pop(trials, None)  # of fewer epochs
             if number == self.config.epochs:
-                self._tested[trials] = self._evaluated(state, trials, Part.TEST)
+                self._tested[trials] = self._evaluated(trained, trials, Part.TEST)
+            self.seconds["training"] += seconds
+            rate = float(self._num_examples[self.trials.split[list(trials)]].sum()) / seconds
             self.history.append(Epoch(number, trials, metrics, seconds, rate))
-            self._state = state if number < self.config.epochs else None
+            self._done[list(trials)] = number
+            self._held, state = (trials, trained), trained
+            self._waiting = {trial: other for trial, other in self._waiting.items() if trial not in trials}
             yield self.history[-1]
 
-    def _num_finished(self) -> int:
-        return max((epoch.trials.stop for epoch in self.history if epoch.epoch == self.config.epochs), default=0)
+    def _set_aside(self) -> None:
+        """Takes the state of the trials of the last epoch off the devices, to the host if it is needed again."""
+        if self._held and self._done[self._held[0][0]] < self.config.epochs:
+            self._waiting |= zip(self._held[0], each_of(self._held_on_host()), strict=True)
+        self._held = None
 
-    def _measured(self, state: TrainState, trials: range, running: train.Running) -> dict[str, np.ndarray]:
+    def _held_on_host(self) -> TrainState:
+        assert self._held
+        trials, state = self._held
+        return jax.tree.map(lambda values: np.asarray(values)[: len(trials)], state)
+
+    def _with_frozen(self, before: TrainState, after: TrainState, frozen: np.ndarray) -> TrainState:
+        """The state after an epoch, but that of frozen trials (len(trials),) as it was before."""
+        stays = self._put(self._padded(frozen), PER_TRIAL)
+
+        def chosen(before: jax.Array, after: jax.Array) -> jax.Array:
+            return jnp.where(stays.reshape(-1, *[1] * (after.ndim - 1)), before, after)
+
+        return self._put(jax.tree.map(chosen, before, after), PER_TRIAL)
+
+    def _measured(self, state: TrainState, trials: tuple[int, ...], running: train.Running) -> dict[str, np.ndarray]:
         fit, held_out = self._evaluated(state, trials, Part.TRAIN), self._evaluated(state, trials, Part.VAL)
         squared_norms = np.stack(list(fit.squared_norms.values()), axis=-1)
-        metrics = {
+        measured = {
             "running_objective": np.array(running.objective)[: len(trials)],
             "running_accuracy": np.array(running.accuracy)[: len(trials)],
             "train_loss": fit.loss,
@@ -211,17 +303,11 @@ class Sweep:
             "l2_norm": squared_norms.sum(-1),
             "kernel_norm": np.sqrt(squared_norms),
         }
-        diverged = ~np.isfinite([fit.loss, fit.penalty, held_out.loss]).all(0)
-        if self.history and self.history[-1].trials == trials:
-            diverged |= np.isnan(self.history[-1].metrics["val_loss"])
-        for values in metrics.values():
-            values[diverged] = np.nan
-        return metrics
+        return {name: np.asarray(values) for name, values in measured.items()}
 
-    def _evaluated(self, state: TrainState | None, trials: range, part: int) -> train.Evaluation:
+    def _evaluated(self, state: TrainState, trials: tuple[int, ...], part: int) -> train.Evaluation:
         start = time.perf_counter()
-        put = self._put_trials(trials, self.plan.trials_at_once)
-        evaluation = self._programs.evaluate(state, put, np.int32(part), self._data)
+        evaluation = self._programs.evaluate(state, self._put_trials(trials), np.int32(part), self._data)
         evaluation = jax.tree.map(lambda values: np.array(values)[: len(trials)], evaluation)
         self.seconds["evaluating"] += time.perf_counter() - start
         return evaluation
@@ -231,9 +317,15 @@ class Sweep:
         assert self._planned  # by `plan`
         return self._planned[1]
 
-    def _make_plan(self, trials_at_once: int | None) -> tuple[Plan, Programs]:
+    def _make_plan(self, trials_at_once: int | None, exactly: bool = False) -> tuple[Plan, Programs]:
         start = time.perf_counter()
-        planned = plan_chunks(self._compiled, self.num_trials, self.devices, trials_at_once)
+        most = max(size for _, size in self._to_train())
+        if exactly:
+            assert trials_at_once
+            plan, programs = plan_chunks(self._compiled, trials_at_once, self.devices, trials_at_once)
+            planned = plan._replace(num_chunks=-(-most // trials_at_once)), programs
+        else:
+            planned = plan_chunks(self._compiled, most, self.devices, trials_at_once)
         self.seconds["compiling"] += time.perf_counter() - start
         return planned
 
@@ -249,6 +341,11 @@ class Sweep:
             self._mesh,
             tuning.side_by_side,
         )
+
+    def _abstract_state(self) -> TrainState:
+        """The shapes of one trial's state."""
+        init = functools.partial(train.init, model=self._model(), optimizer=self.optimizer)
+        return jax.eval_shape(init, jax.tree.map(lambda values: jax.ShapeDtypeStruct((), values.dtype), self.trials))
 
     def _model(self, few_products: int = DEFAULT_LOWERING.few_products) -> Model:
         """The person's own, or the sweep's, which can be tuned."""
@@ -288,25 +385,34 @@ class Sweep:
         )
         return autotune(", ".join(map(str, what)), -(-self.num_trials // len(self.devices)), seconds)
 
-    def _put_trials(self, trials: range, size: int) -> Trial:
-        """These trials on the devices, the last one repeated up to `size`, and to equal numbers on all devices."""
+    def _put_trials(self, trials: Sequence[int], size: int | None = None) -> Trial:
+        """These trials on the devices, as many as a chunk has, or `size`."""
+        return self._put(self._padded(rows_of(self.trials, trials), size), PER_TRIAL)
+
+    def _padded(self, tree: Any, size: int | None = None) -> Any:
+        """The last of (n, ...) repeated up to the size of a chunk, and to equal numbers on all devices."""
+        size = size or self.plan.trials_at_once
         size += -size % len(self.devices)
-        which = np.minimum(trials.start + np.arange(size), trials.stop - 1)
-        return self._put(jax.tree.map(lambda values: values[which], self.trials), PER_TRIAL)
+        return jax.tree.map(lambda values: values[np.minimum(np.arange(size), len(values) - 1)], tree)
 
     def _put(self, tree: Any, spec: PartitionSpec) -> Any:
         return jax.device_put(tree, NamedSharding(self._mesh, spec))
 
-    def _description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """What a reader of the results needs to know to run the sweep again."""
+        if self._planned:
+            layout: tuple[int, Tuning] | None = self._planned[0].trials_at_once, self.tuning
+        else:
+            layout = self._as_before
         packages = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
         return {
             "sweep": dataclasses.asdict(self.config),
             "model": model_name(self._model()),
             "num_params": self._num_params,
             "num_trials": self.num_trials,
-            "trials_at_once": self.plan.trials_at_once,
-            "trials_side_by_side": self.tuning.side_by_side,
+            "data": self.dataset.digest,
+            "trials_at_once": layout and layout[0],
+            "tuning": layout and layout[1]._asdict(),
             "device": self.devices[0].device_kind,
             "num_devices": len(self.devices),
             "platform": platform.platform(),

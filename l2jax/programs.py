@@ -30,7 +30,7 @@ class Programs(NamedTuple):
     init: Callable
     """Trials to state."""
     epoch: Any
-    """(state, trials, epoch number, data) to (state, `train.Running`); the old state is given up."""
+    """(state, trials, epoch number, data) to (state, `train.Running`); the old state stays, to go back to."""
     evaluate: Callable
     """(state, trials, part, data) to `train.Evaluation`."""
 
@@ -67,16 +67,14 @@ def compile_programs(
     number = jax.ShapeDtypeStruct((), np.int32)
     lowered = (
         init.lower(trials),
-        for_all(epoch, num_shared=2, donate=0).lower(state, trials, number, data),
+        for_all(epoch, num_shared=2).lower(state, trials, number, data),
         for_all(evaluate, num_shared=2).lower(state, trials, number, data),
     )
     with ThreadPoolExecutor() as threads:
         return Programs(*threads.map(lambda program: program.compile(), lowered))
 
 
-def for_all_trials(
-    f: Callable, mesh: Mesh, side_by_side: int, num_shared: int, donate: int | tuple[int, ...] = ()
-) -> Any:
+def for_all_trials(f: Callable, mesh: Mesh, side_by_side: int, num_shared: int) -> Any:
     """`f`, written for one trial, for all of them: its last `num_shared` arguments are the same for each."""
 
     def on_one_device(*args: Any) -> Any:
@@ -90,4 +88,4 @@ def for_all_trials(
         return jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=PER_TRIAL, check_vma=False)(*args)
 
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    return jax.jit(on_all, donate_argnums=donate, compiler_options=COMPILER_OPTIONS if on_cpu else None)
+    return jax.jit(on_all, compiler_options=COMPILER_OPTIONS if on_cpu else None)

@@ -7,19 +7,21 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from l2jax.config import InvalidInput
+from l2jax.config import InvalidInput, SweepConfig
+from l2jax.files import reason
+from l2jax.intact import read_checked, write_with_sums
 
 if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should not wait for them
     import pandas as pd
     import xarray as xr
 
-    from l2jax.engine import Epoch
+    from l2jax.progress import Epoch
     from l2jax.train import Evaluation
 
 DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fraction
@@ -44,11 +46,12 @@ DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fractio
     "test_loss": ("test cross-entropy at the end", "nat"),
     "test_accuracy": ("test accuracy at the end", "1"),
     "diverged": ("the trial stopped being finite", "1"),
+    "diverged_epoch": ("epoch in which it did, 0 if it did not", "1"),
     "best_epoch": ("epoch of the lowest validation loss, 0 if there is none", "1"),
 }
 OPTIONAL = (
     *("learning_rate", "weight_decay", "label_smoothing", "fold", "running_objective", "running_accuracy"),
-    *("val_ece", "kernel_norm", "layer"),
+    *("val_ece", "kernel_norm", "layer", "diverged_epoch"),
 )
 """Those of them that results of an older version lack; and `fold` is for cross-validation alone."""
 REPEATED = ("seed", "fold")
@@ -60,6 +63,7 @@ AVERAGED = (
     *("running_objective", "running_accuracy"),
 )
 RULES = ("min", "1se")
+CONFIG = "config.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,8 +72,8 @@ class Results:
 
     `data` has dimensions `l2`, `seed` and `epoch` (counted from 1), `fold` if there was cross-validation, and those
     other hyperparameters that took several values. Its variables are those of `DESCRIPTIONS`: `test_loss`,
-    `test_accuracy`, `diverged` and `best_epoch` hold one value a trial, all others one an epoch, `kernel_norm` one a
-    `layer`, too. A diverged trial holds NaN from there on. `config` is a dict of JSON values.
+    `test_accuracy`, `diverged`, `diverged_epoch` and `best_epoch` hold one value a trial, all others one an epoch,
+    `kernel_norm` one a `layer`, too. A diverged trial holds NaN from there on. `config` is a dict of JSON values.
 
     Raises ValueError if a variable is missing, if there is no epoch, or if `config` is not JSON.
     """
@@ -138,6 +142,24 @@ class Results:
             best = table[near].sort_values("l2").iloc[-1]
         return {name: float(best[name]) for name in self.swept}
 
+    def best_trial(self) -> dict[str, float]:
+        """Hyperparameters, seed and fold of the trial at the `best_setting` with the lowest `val_loss` at the end.
+
+        Where every setting has a diverged trial, it is the lowest of all; raises ValueError if none is left.
+        """
+        trials = self.trials()
+        trials = trials[~trials["diverged"] & np.isfinite(trials["val_loss"])]
+        try:
+            setting = self.best_setting()
+        except ValueError:
+            setting = {}
+        for name, value in setting.items():
+            trials = trials[trials[name] == value]
+        if trials.empty:
+            raise ValueError("no best trial: none has finished without diverging")
+        best = trials.iloc[int(trials["val_loss"].argmin())]
+        return {str(name): best[str(name)].item() for name in self.data["diverged"].dims}
+
     def along_l2(self) -> Results:
         """These results at the best values of all hyperparameters but `l2`: the first ones, where none is best."""
         try:
@@ -177,15 +199,34 @@ class Results:
         return table.assign(best_epoch=best_epoch, num_diverged=num_diverged)
 
     def save(self, run_dir: str | os.PathLike[str]) -> None:
-        """Writes config.json, results.nc (NetCDF 3) and summary.csv (a row a trial) into `run_dir`."""
+        """Writes config.json, results.nc (NetCDF 3), summary.csv (a row a trial) and SHA256SUMS into `run_dir`."""
         run_dir = Path(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(run_dir / "config.json", (json.dumps(self.config, indent=2) + "\n").encode())
-        write_whole(run_dir / "results.nc", bytes(self.data.to_netcdf(engine="scipy")))
-        write_whole(run_dir / "summary.csv", self.trials().to_csv(index=False).encode())
+        contents = {
+            CONFIG: config_json(self.config),
+            "results.nc": bytes(self.data.to_netcdf(engine="scipy")),
+            "summary.csv": self.trials().to_csv(index=False).encode(),
+        }
+        write_with_sums(run_dir, contents)
 
 
-def collect(axes: dict[str, tuple], history: Sequence[Epoch], tested: dict[range, Evaluation], config: dict) -> Results:
+def config_json(config: dict) -> bytes:
+    """The content of config.json."""
+    return (json.dumps(config, indent=2) + "\n").encode()
+
+
+def read_config(run_dir: str | os.PathLike[str]) -> SweepConfig:
+    """The sweep of a run folder; raises InvalidInput if there is none."""
+    try:
+        return SweepConfig(**json.loads(read_checked(Path(run_dir), CONFIG))["sweep"])
+    except Exception as error:  # JSON of any form
+        accepted = f"a run folder with the {CONFIG} of a sweep ({reason(error)})"
+        raise InvalidInput("resume", run_dir, accepted) from error
+
+
+def collect(
+    axes: dict[str, tuple], history: Sequence[Epoch], tested: Mapping[tuple[int, ...], Evaluation], config: dict
+) -> Results:
     """Results from the epochs of all chunks of trials, and from the chunks whose test part has been evaluated.
 
     Trials are in the order of the axes' product, the last axis fastest; but the last one of all is that of `layer`,
@@ -207,15 +248,17 @@ def collect(axes: dict[str, tuple], history: Sequence[Epoch], tested: dict[range
     diverged = np.zeros(num_trials, bool)
     for epoch in history:
         for name, values in epoch.metrics.items():
-            curves[name][epoch.trials, epoch.epoch - 1] = values
-        diverged[epoch.trials] = np.isnan(epoch.metrics["val_loss"])
+            curves[name][list(epoch.trials), epoch.epoch - 1] = values
+        diverged[list(epoch.trials)] = np.isnan(epoch.metrics["val_loss"])
     for trials, evaluation in tested.items():
-        per_trial["test_loss"][trials], per_trial["test_accuracy"][trials] = evaluation.loss, evaluation.accuracy
+        per_trial["test_loss"][list(trials)] = evaluation.loss
+        per_trial["test_accuracy"][list(trials)] = evaluation.accuracy
     for values in per_trial.values():
         values[diverged] = np.nan
     val_loss = curves["val_loss"]
     lowest = np.where(np.isnan(val_loss), np.inf, val_loss).argmin(-1) + 1
-    per_trial |= {"diverged": diverged, "best_epoch": np.where(np.isnan(val_loss).all(-1), 0, lowest)}
+    per_trial |= {"diverged": diverged, "diverged_epoch": np.where(diverged, np.isfinite(val_loss).sum(-1) + 1, 0)}
+    per_trial |= {"best_epoch": np.where(np.isnan(val_loss).all(-1), 0, lowest)}
 
     dims = (*axes, "epoch", "layer")
     variables = {
@@ -234,22 +277,9 @@ def load_results(run_dir: str | os.PathLike[str]) -> Results:
     import xarray as xr
 
     try:
-        config = json.loads((Path(run_dir) / "config.json").read_bytes())
-        content = (Path(run_dir) / "results.nc").read_bytes()  # from a path, a damaged file would stay open
+        config = json.loads(read_checked(Path(run_dir), CONFIG))
+        content = read_checked(Path(run_dir), "results.nc")  # from a path, a damaged file would stay open
         return Results(xr.load_dataset(io.BytesIO(content), engine="scipy"), config)
     except Exception as error:  # not only OSError: scipy answers damage with whatever its parser stumbles on
         accepted = "a run folder with the config.json and results.nc of a sweep"
-        raise InvalidInput("run_dir", run_dir, accepted) from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that appears whole or not at all."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        raise InvalidInput("run_dir", run_dir, f"{accepted} ({reason(error)})") from error

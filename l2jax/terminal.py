@@ -19,7 +19,8 @@ from l2jax.results import Results
 from l2jax.verdict import verdict
 
 if TYPE_CHECKING:
-    from l2jax.engine import Epoch, Sweep
+    from l2jax.engine import Sweep
+    from l2jax.progress import Epoch
 
 
 def shown(sweep: Sweep, console: Console, profile: Path | None) -> Iterator[Epoch]:
@@ -29,22 +30,22 @@ def shown(sweep: Sweep, console: Console, profile: Path | None) -> Iterator[Epoc
     console.print(f"{plan}; compiled in {sweep.seconds['compiling']:.1f} s")
     num_epochs = sweep.config.epochs
     line_every = math.ceil(sweep.epochs_left / 20)
-    start = time.monotonic()
+    start, begun = time.monotonic(), len(sweep.history)
     columns = (SpinnerColumn(), "{task.description}", BarColumn(bar_width=None), "{task.fields[speed]}")
     interactive = console.is_interactive
     with Progress(*columns, console=console, transient=True, expand=True, disable=not interactive) as bar:
-        task = bar.add_task(f"epoch 0/{num_epochs}", total=sweep.epochs_left, speed="")
+        task = bar.add_task(f"epoch 0/{num_epochs}", completed=begun, total=begun + sweep.epochs_left, speed="")
         for epoch in sweep.epochs(profile):
             done, left = len(sweep.history), sweep.epochs_left
-            seconds = (time.monotonic() - start) / done * left
+            seconds = (time.monotonic() - start) / (done - begun) * left
             trials = f"{len(epoch.trials)} trials"
             if len(epoch.trials) < sweep.num_trials:
-                trials = f"trials {epoch.trials.start + 1}-{epoch.trials.stop} of {sweep.num_trials}"
+                trials = f"{len(epoch.trials)} of {sweep.num_trials} trials"
             count = f"epoch {epoch.epoch}/{num_epochs}"
             time_left = datetime.timedelta(seconds=round(seconds))
             speed = f"{trials}, {epoch.examples_per_second:,.0f} trial-examples/s, {time_left} left"
             bar.update(task, completed=done, total=done + left, description=count, speed=speed)
-            if not interactive and (done % line_every == 0 or done == 1 or left == 0):
+            if not interactive and (done % line_every == 0 or done == begun + 1 or left == 0):
                 console.print(f"{count}: {speed}")
             yield epoch
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 
 from l2jax.fused import DEFAULT_LOWERING
-from l2jax.results import write_whole
+from l2jax.intact import write_whole
 
 
 class Tuning(NamedTuple):

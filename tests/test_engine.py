@@ -171,7 +171,7 @@ def test_results_do_not_depend_on_chunks(nine_trials, small):
     sweep = Sweep(config, small, mlp)
     epochs = sweep.epochs()
     first = [next(epochs) for _ in range(4)]
-    assert [(epoch.epoch, epoch.trials) for epoch in first] == [(number, range(3)) for number in (1, 2, 3, 4)]
+    assert [(epoch.epoch, epoch.trials) for epoch in first] == [(number, (0, 1, 2)) for number in (1, 2, 3, 4)]
     assert all(values.shape[0] == 3 for epoch in first for values in epoch.metrics.values())
     assert sweep.epochs_left == 8
 
@@ -182,7 +182,7 @@ def test_results_do_not_depend_on_chunks(nine_trials, small):
     assert not others["diverged"].any()
     assert not others["best_epoch"].any()
 
-    assert [epoch.trials for epoch in epochs] == 4 * [range(3, 6)] + 4 * [range(6, 9)]
+    assert [epoch.trials for epoch in epochs] == 4 * [(3, 4, 5)] + 4 * [(6, 7, 8)]
     assert sweep.epochs_left == 0
     assert_same_trials(sweep.results().data, nine_trials.data)
 
@@ -191,7 +191,7 @@ def test_results_do_not_depend_on_trials_side_by_side(nine_trials, small, monkey
     """A CPU core takes one trial after the other; accelerators take blocks of them at once. 5 is no multiple of 2."""
     monkeypatch.setattr(engine, "default_tuning", lambda *_: Tuning(side_by_side=2))
     in_blocks = sweep_small(small, STRENGTHS, 3)
-    assert in_blocks.config["trials_side_by_side"] == 2
+    assert in_blocks.config["tuning"]["side_by_side"] == 2
     assert_same_trials(in_blocks.data, nine_trials.data)
 
 

@@ -1,0 +1,247 @@
+"""One run of the command: trains a sweep in a folder of its own, and goes on with it there after any end."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from l2jax import plot
+from l2jax.checkpoint import Checkpoints
+from l2jax.config import InvalidInput, SweepConfig
+from l2jax.data import load_dataset
+from l2jax.engine import Sweep
+from l2jax.files import reason
+from l2jax.intact import write_whole, write_with_sums
+from l2jax.progress import Epoch, places_of, rows_of, tuples_of
+from l2jax.results import CONFIG, Results, config_json
+from l2jax.terminal import print_results, shown
+
+
+def run(
+    config: SweepConfig,
+    run_dir: Path | None,
+    resume: bool = False,
+    profile: Path | None = None,
+    quiet: bool = False,
+    checkpoint_minutes: float = 1.0,
+) -> int:
+    """Trains a sweep, saves and prints what came out.
+
+    Args:
+      run_dir: the folder of the run; None: a new one in runs/.
+      resume: goes on with the run that is in the folder.
+      profile: folder for a profiler trace of one epoch.
+      quiet: prints nothing but errors.
+      checkpoint_minutes: least time between checkpoints, but for those at the end of a chunk and of the run.
+
+    Returns:
+      The exit code, as `l2jax.cli.main` does.
+    """
+    # Progress goes to stderr and the outcome to stdout, so that each can be sent elsewhere.
+    progress = Console(stderr=True, quiet=quiet, highlight=False)
+    with progress.status(f"loading {config.dataset}"):
+        sweep = Sweep(config, load_dataset(config.dataset, config.data_dir))
+    if sweep.devices[0].platform == "gpu" and "deterministic" not in os.environ.get("XLA_FLAGS", ""):
+        progress.print("warning: sums come in any order on this device, and differ by rounding from run to run")
+        progress.print("XLA_FLAGS=--xla_gpu_deterministic_ops=true prevents it, at the price of time")
+    if profile:
+        _make_folder("profile", profile)
+    run_dir = run_dir if resume and run_dir else _make_run_dir(run_dir)
+    try:
+        with _locked(run_dir), _asked_to_stop() as asked:
+            checkpoints = Checkpoints(run_dir)
+            if resume:
+                _restore(sweep, checkpoints, progress)
+            write_with_sums(run_dir, {CONFIG: config_json(sweep.description())})
+            _train(sweep, checkpoints, run_dir, checkpoint_minutes * 60, shown(sweep, progress, profile), asked)
+            with progress.status("testing, saving, drawing"):
+                results = sweep.results()
+                _save(results, sweep, checkpoints, run_dir)
+    except OSError as error:
+        left = f"what was written before is intact: --resume {run_dir}" if run_dir.exists() else "the folder is gone"
+        print(f"error: {run_dir}: {reason(error)}; {left}", file=sys.stderr)
+        return 1
+    print_results(results, run_dir, Console(quiet=quiet, highlight=False))
+    if sweep.epochs_left:
+        done = len(sweep.history)
+        print(f"interrupted: saved the {done} of {done + sweep.epochs_left} epochs that are complete", file=sys.stderr)
+        return 128 + (asked[0] if asked else signal.SIGINT)
+    if results.data["diverged"].all():
+        print("error: every trial diverged: lower --learning-rate or --l2", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(
+    sweep: Sweep, checkpoints: Checkpoints, run_dir: Path, seconds: float, epochs: Iterator[Epoch], asked: list[int]
+) -> None:
+    """Trains until the end or until asked to stop; writes metrics.jsonl and checkpoints."""
+    log = run_dir / "metrics.jsonl"
+    write_whole(log, b"".join(map(_json_line, sweep.history)))
+    if sweep.finished:
+        return
+    last = time.monotonic()
+    for epoch in epochs:
+        _append(log, _json_line(epoch))
+        if asked or epoch.epoch == sweep.config.epochs or time.monotonic() - last >= seconds:
+            checkpoints.save(sweep.progress(), sweep.description())
+            last = time.monotonic()
+        if asked:
+            return
+
+
+def _restore(sweep: Sweep, checkpoints: Checkpoints, progress: Console) -> None:
+    """Takes over what the checkpoints hold."""
+
+    def warn(line: str) -> None:
+        progress.print(f"warning: {line}", markup=False, soft_wrap=True)
+
+    for number, (found, description) in enumerate(checkpoints.load(sweep.check, warn)):
+        sweep.config.check_extends(SweepConfig(**description["sweep"]))
+        if description["data"] != sweep.dataset.digest:
+            raise InvalidInput("dataset", sweep.config.dataset, "the examples that the run to resume was trained on")
+        if number == 0:
+            sweep.compute_as(description)
+            for name, version in sweep.description()["versions"].items():
+                if (before := description["versions"].get(name)) != version:
+                    warn(f"{name} {before} before, {version} now: the last digits may differ")
+        sweep.restore(found)
+
+
+def _save(results: Results, sweep: Sweep, checkpoints: Checkpoints, run_dir: Path) -> None:
+    for name, figure in plot.figures(results):
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=150)
+        write_whole(run_dir / f"{name}.png", png.getvalue())
+    with contextlib.suppress(ValueError):  # no trial has finished without diverging
+        write_whole(run_dir / "best_params.npz", _best_params(results, sweep, checkpoints))
+    results.save(run_dir)
+
+
+def _best_params(results: Results, sweep: Sweep, checkpoints: Checkpoints) -> bytes:
+    """The content of best_params.npz: the parameters of `Results.best_trial` by path, as in "dense/bias"."""
+    best = results.best_trial()
+    place = np.ravel_multi_index(
+        [values.index(best.get(name, values[0])) for name, values in sweep.axes.items()],
+        [len(values) for values in sweep.axes.values()],
+    )
+    trial = rows_of(sweep.trials, [int(place)])
+    for progress, _ in checkpoints.load(sweep.check, lambda _: None, tuples_of(trial)[0]):
+        row = places_of(trial, progress.trials)[0]
+        params = {
+            path.removeprefix("params/"): values[row]
+            for path, values in progress.state.items()
+            if path.startswith("params/")
+        }
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **params)
+        return content.getvalue()
+    raise OSError("no checkpoint of the best trial is left")
+
+
+def _make_run_dir(run_dir: Path | None) -> Path:
+    if run_dir:
+        _make_folder("run_dir", run_dir)
+        return run_dir
+    new, others = Path("runs", f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"), 1
+    while True:
+        try:
+            _make_folder("run_dir", new, exist_ok=False)
+            return new
+        except FileExistsError:  # another run began in this second
+            others += 1
+            new = new.with_name(f"{new.name.partition('_run')[0]}_run{others}")
+
+
+def _make_folder(option: str, path: Path, exist_ok: bool = True) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and not exist_ok:
+            raise
+        raise InvalidInput(option, path, f"a folder that can be written ({error.strerror})") from None
+    if not os.access(path, os.W_OK):
+        raise InvalidInput(option, path, "a folder that can be written")
+
+
+@contextlib.contextmanager
+def _locked(run_dir: Path) -> Iterator[None]:
+    """Keeps other processes from the folder. The system drops the lock of a process that ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        yield
+        return
+    lock = run_dir / ".lock"
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            accepted = f"a run folder that no other process uses; process {file.read(20).strip()} does"
+            raise InvalidInput("resume", run_dir, accepted) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # a folder with something in it stays
+                if [path.name for path in run_dir.iterdir()] == [lock.name]:
+                    lock.unlink()
+                run_dir.rmdir()
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """Gives a list that the first Ctrl-C or SIGTERM adds its number to; the second one interrupts as usual."""
+    asked: list[int] = []
+
+    def on_first(number: int, _: object) -> None:
+        asked.append(number)
+        for each, handler in usual.items():
+            signal.signal(each, handler)
+        # Straight to the file: a print that this came in the middle of could not stand another one.
+        os.write(2, b"\nstopping after this epoch (once more: at once)\n")
+
+    usual: dict[int, Any] = {number: signal.signal(number, on_first) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Adds a line to a file, or leaves the file as it was."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        size = os.fstat(descriptor).st_size
+        try:
+            if os.write(descriptor, line) < len(line):
+                raise OSError("no space left for metrics.jsonl")
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _json_line(epoch: Epoch) -> bytes:
+    """One epoch of some trials: each metric a list over them, null where it is not finite."""
+    line: dict[str, Any] = {"epoch": epoch.epoch, "trials": epoch.trials, "seconds": epoch.seconds}
+    for name, values in epoch.metrics.items():
+        line[name] = np.where(np.isfinite(values), values, np.array(None)).tolist()  # JSON has no NaN
+    return json.dumps(line).encode() + b"\n"
