@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from l2jax.config import DEFAULT_STRENGTHS, RECIPES, InvalidInput, SweepConfig
 from l2jax.results import read_config
 
 # JAX and matplotlib take seconds to import: `l2jax.run` does it, when --help and wrong options are out of the way.
+
+
+MOST_ROUNDS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,10 @@ class Options(SweepConfig):
     """Run folder to go on with, or to extend."""
     checkpoint_minutes: float = 1.0
     """Least time between checkpoints."""
+    refine: int = 0
+    """Rounds of more strengths around the best."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard."""
     profile: Path | None = None
     """Folder for a profiler trace of one epoch."""
     quiet: bool = False
@@ -44,6 +52,11 @@ class Options(SweepConfig):
         super().__post_init__()
         if not 0 <= self.checkpoint_minutes <= 1e6:
             raise InvalidInput("checkpoint_minutes", self.checkpoint_minutes, "minutes, 0 to 1e6; 0: after every epoch")
+        if not isinstance(self.refine, int) or not 0 <= self.refine <= MOST_ROUNDS:
+            raise InvalidInput("refine", self.refine, f"a whole number, 0 to {MOST_ROUNDS}")
+        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            accepted = "an installation with tensorboardX: pip install 'l2jax[tensorboard]'"
+            raise InvalidInput("tensorboard", "no tensorboardX", accepted)
         if self.resume and self.run_dir:
             raise InvalidInput("run_dir", self.run_dir, "none with --resume")
         for option in ("run_dir", "profile"):
@@ -73,13 +86,17 @@ def main(argv: Sequence[str] | None = None) -> int:
       of the signal, 130 or 143, after Ctrl-C or SIGTERM. Whatever it is but 0, a line on stderr says why.
     """
     try:
+        argv = sys.argv[1:] if argv is None else argv
+        if argv[:1] == ["report"]:
+            return _report(argv[1:])
         options = parse(argv)
         if options.list_recipes:
             print("\n".join(f"{name:8} {_differences(recipe)}" for name, recipe in RECIPES.items()))
             return 0
         from l2jax.run import run
 
-        how = {"profile": options.profile, "quiet": options.quiet, "checkpoint_minutes": options.checkpoint_minutes}
+        names = ("profile", "quiet", "checkpoint_minutes", "refine", "tensorboard")
+        how = {name: getattr(options, name) for name in names}
         return run(options.sweep, options.resume or options.run_dir, resume=options.resume is not None, **how)
     except InvalidInput as error:
         option = FLAGS.get(error.option, error.option)
@@ -88,6 +105,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: saved up to the last checkpoint", file=sys.stderr)
         return 130
+
+
+def _report(argv: Sequence[str]) -> int:
+    """Writes the report of one run folder anew into it, or one that compares several."""
+    usage = "%(prog)s RUN_DIR ... [--output FILE]"
+    parser = argparse.ArgumentParser("l2jax report", usage, _report.__doc__, exit_on_error=False)
+    parser.add_argument("run_dirs", nargs="*", type=Path, metavar="RUN_DIR", help="a folder that the command has left")
+    place = "file to write (default: report.html in the folder; of several, in the current one)"
+    parser.add_argument("--output", type=Path, metavar="FILE", help=place)
+    try:
+        options, unknown = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise InvalidInput("report", " ".join(argv), str(error)) from None
+    if unknown or not options.run_dirs:
+        raise InvalidInput("report", " ".join(unknown), "RUN_DIR ... [--output FILE]")
+    from l2jax.report import write_report
+    from l2jax.results import load_results
+
+    runs = {str(run_dir): load_results(run_dir) for run_dir in options.run_dirs}
+    path = options.output or (options.run_dirs[0] if len(runs) == 1 else Path()) / "report.html"
+    try:
+        write_report(runs, path)
+    except OSError as error:
+        raise InvalidInput("output", path, f"a file that can be written ({error.strerror})") from None
+    print(path)
+    return 0
 
 
 def parse(argv: Sequence[str] | None) -> Options:

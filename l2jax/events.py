@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from l2jax.config import InvalidInput
 from l2jax.results import REPEATED
 
 if TYPE_CHECKING:
-    from l2jax.engine import Epoch
+    from l2jax.progress import Epoch
 
 
 @contextlib.contextmanager
@@ -27,22 +26,16 @@ def event_files(axes: dict[str, tuple], folder: Path) -> Iterator[Callable[[Epoc
     Args:
       axes: as `Sweep.axes`.
       folder: for `tensorboard --logdir`.
-
-    Raises:
-      InvalidInput: if tensorboardX is not installed.
     """
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        accepted = "an installation with tensorboardX: pip install 'l2jax[tensorboard]'"
-        raise InvalidInput("tensorboard", "no tensorboardX", accepted) from None
+    from tensorboardX import SummaryWriter  # of the extra "tensorboard"
+
     named = [name for name, values in axes.items() if name not in REPEATED and (name == "l2" or len(values) > 1)]
     grid = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     names = np.array([",".join(f"{name}={trial[name]:g}" for name in named) for trial in grid])
     writers = {name: SummaryWriter(str(folder / name)) for name in dict.fromkeys(names.tolist())}
 
     def write(epoch: Epoch) -> None:
-        of_epoch = names[epoch.trials.start : epoch.trials.stop]
+        of_epoch = names[list(epoch.trials)]
         going_on = np.isfinite(epoch.metrics["val_loss"])
         for name in dict.fromkeys(of_epoch[going_on].tolist()):
             trials = going_on & (of_epoch == name)

@@ -20,7 +20,8 @@ from typing import Any
 
 from l2jax import charts, marks, stats, tables, verdict
 from l2jax.config import SweepConfig
-from l2jax.results import Results, write_whole
+from l2jax.intact import write_whole
+from l2jax.results import Results
 
 QUESTION = "Does L2 regularisation prevent overfitting here, and how strong should it be?"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"

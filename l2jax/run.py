@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import io
 import json
@@ -10,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from l2jax.checkpoint import Checkpoints
 from l2jax.config import InvalidInput, SweepConfig
 from l2jax.data import load_dataset
 from l2jax.engine import Sweep
+from l2jax.events import event_files
 from l2jax.files import reason
 from l2jax.intact import write_whole, write_with_sums
 from l2jax.progress import Epoch, places_of, rows_of, tuples_of
+from l2jax.report import write_report
 from l2jax.results import CONFIG, Results, config_json
+from l2jax.stats import next_strengths
 from l2jax.terminal import print_results, shown
 
 
@@ -36,6 +40,8 @@ def run(
     profile: Path | None = None,
     quiet: bool = False,
     checkpoint_minutes: float = 1.0,
+    refine: int = 0,
+    tensorboard: bool = False,
 ) -> int:
     """Trains a sweep, saves and prints what came out.
 
@@ -45,6 +51,8 @@ def run(
       profile: folder for a profiler trace of one epoch.
       quiet: prints nothing but errors.
       checkpoint_minutes: least time between checkpoints, but for those at the end of a chunk and of the run.
+      refine: how often to extend the finished sweep by the strengths that its results suggest.
+      tensorboard: writes event files.
 
     Returns:
       The exit code, as `l2jax.cli.main` does.
@@ -52,7 +60,8 @@ def run(
     # Progress goes to stderr and the outcome to stdout, so that each can be sent elsewhere.
     progress = Console(stderr=True, quiet=quiet, highlight=False)
     with progress.status(f"loading {config.dataset}"):
-        sweep = Sweep(config, load_dataset(config.dataset, config.data_dir))
+        dataset = load_dataset(config.dataset, config.data_dir)
+        sweep = Sweep(config, dataset)
     if sweep.devices[0].platform == "gpu" and "deterministic" not in os.environ.get("XLA_FLAGS", ""):
         progress.print("warning: sums come in any order on this device, and differ by rounding from run to run")
         progress.print("XLA_FLAGS=--xla_gpu_deterministic_ops=true prevents it, at the price of time")
@@ -64,11 +73,23 @@ def run(
             checkpoints = Checkpoints(run_dir)
             if resume:
                 _restore(sweep, checkpoints, progress)
-            write_with_sums(run_dir, {CONFIG: config_json(sweep.description())})
-            _train(sweep, checkpoints, run_dir, checkpoint_minutes * 60, shown(sweep, progress, profile), asked)
-            with progress.status("testing, saving, drawing"):
-                results = sweep.results()
-                _save(results, sweep, checkpoints, run_dir)
+            while True:
+                write_with_sums(run_dir, {CONFIG: config_json(sweep.description())})
+                epochs = shown(sweep, progress, profile)
+                with contextlib.ExitStack() as files:
+                    log = files.enter_context(event_files(sweep.axes, run_dir / "events")) if tensorboard else None
+                    _train(sweep, checkpoints, run_dir, checkpoint_minutes * 60, epochs, asked, log)
+                with progress.status("testing, saving, drawing"):
+                    results = sweep.results()
+                    _save(results, sweep, checkpoints, run_dir)
+                refined = _refined(sweep.config, results) if refine and sweep.finished else None
+                if refined is None:
+                    break
+                refine -= 1
+                new = [f"{l2:.3g}" for l2 in refined.l2 if l2 not in sweep.config.l2]
+                progress.print(f"refining: l2 = {', '.join(new)}", markup=False)
+                sweep = Sweep(refined, dataset)
+                _restore(sweep, checkpoints, progress)
     except OSError as error:
         left = f"what was written before is intact: --resume {run_dir}" if run_dir.exists() else "the folder is gone"
         print(f"error: {run_dir}: {reason(error)}; {left}", file=sys.stderr)
@@ -84,10 +105,24 @@ def run(
     return 0
 
 
+def _refined(config: SweepConfig, results: Results) -> SweepConfig | None:
+    """The sweep with the strengths that its results suggest among its own; None if they suggest no more."""
+    with contextlib.suppress(ValueError):  # every strength has a diverged trial
+        new = tuple(l2 for l2 in next_strengths(results.along_l2()) if l2 not in config.l2)
+        return dataclasses.replace(config, l2=(*config.l2, *new)) if new else None
+    return None
+
+
 def _train(
-    sweep: Sweep, checkpoints: Checkpoints, run_dir: Path, seconds: float, epochs: Iterator[Epoch], asked: list[int]
+    sweep: Sweep,
+    checkpoints: Checkpoints,
+    run_dir: Path,
+    seconds: float,
+    epochs: Iterator[Epoch],
+    asked: list[int],
+    also: Callable[[Epoch], None] | None,
 ) -> None:
-    """Trains until the end or until asked to stop; writes metrics.jsonl and checkpoints."""
+    """Trains until the end or until asked to stop; writes metrics.jsonl, checkpoints, and what `also` does."""
     log = run_dir / "metrics.jsonl"
     write_whole(log, b"".join(map(_json_line, sweep.history)))
     if sweep.finished:
@@ -95,6 +130,8 @@ def _train(
     last = time.monotonic()
     for epoch in epochs:
         _append(log, _json_line(epoch))
+        if also:
+            also(epoch)
         if asked or epoch.epoch == sweep.config.epochs or time.monotonic() - last >= seconds:
             checkpoints.save(sweep.progress(), sweep.description())
             last = time.monotonic()
@@ -128,6 +165,7 @@ def _save(results: Results, sweep: Sweep, checkpoints: Checkpoints, run_dir: Pat
     with contextlib.suppress(ValueError):  # no trial has finished without diverging
         write_whole(run_dir / "best_params.npz", _best_params(results, sweep, checkpoints))
     results.save(run_dir)
+    write_report({str(run_dir): results}, run_dir / "report.html")
 
 
 def _best_params(results: Results, sweep: Sweep, checkpoints: Checkpoints) -> bytes:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import l2jax
-from l2jax import cli
+from l2jax import cli, run
 from l2jax.config import RECIPES, SweepConfig
 from l2jax.verdict import verdict
 
@@ -110,7 +110,7 @@ def test_help_waits_for_no_heavy_import():
     heavy = {"jax", "flax", "matplotlib", "pandas", "xarray", "tensorflow_datasets"}
     program = f"""
 import sys
-from l2jax import cli
+from l2jax import cli, run
 try:
     cli.main(["--help"])
 except SystemExit:
@@ -295,7 +295,7 @@ def test_quiet_prints_nothing(tmp_path, capfd):
 
 
 def test_runs_of_the_same_second_do_not_collide():
-    assert len({cli._make_run_dir(None) for _ in range(5)}) == 5
+    assert len({run._make_run_dir(None) for _ in range(5)}) == 5
 
 
 def test_ctrl_c_saves_what_is_complete(tmp_path):

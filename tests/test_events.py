@@ -1,14 +1,12 @@
 """Event files, read back record by record."""
 
 import struct
-import sys
 
 import numpy as np
-import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]: made at run time
 
-from l2jax.engine import Epoch
 from l2jax.events import event_files
+from l2jax.progress import Epoch
 
 AXES = {"l2": (0.0, 0.01), "learning_rate": (0.001,), "seed": (0, 1), "fold": (0,)}
 
@@ -27,7 +25,7 @@ def scalars(folder):
 
 def epoch(number, losses):
     metrics = {"val_loss": np.array(losses), "kernel_norm": np.ones((4, 3))}
-    return Epoch(number, range(4), metrics, 1.0, 1.0)
+    return Epoch(number, (0, 1, 2, 3), metrics, 1.0, 1.0)
 
 
 def test_a_run_a_strength_holds_the_mean_of_what_has_not_diverged(tmp_path):
@@ -47,10 +45,3 @@ def test_other_hyperparameters_that_took_several_values_name_the_run(tmp_path):
         "l2=0.01,learning_rate=0.1",
         "l2=0.01,learning_rate=0.01",
     }
-
-
-def test_without_tensorboardx_it_is_told_how_to_install_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    told = pytest.raises(ValueError, match=r"accepted: .*pip install 'l2jax\[tensorboard\]'")
-    with told, event_files(AXES, tmp_path):
-        pass

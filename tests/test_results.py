@@ -9,7 +9,8 @@ import xarray as xr
 from scipy import stats
 
 from l2jax.config import InvalidInput
-from l2jax.results import Results, load_results, write_whole
+from l2jax.intact import write_whole
+from l2jax.results import Results, load_results
 
 STRENGTHS = (0.0, 1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2, 3.16e-2, 1e-1)
 METRICS = ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm")
