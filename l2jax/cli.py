@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -190,7 +190,7 @@ def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         return [none if default is None else str(default)]
 
     types: dict[Any, tuple[str, Callable[[list[str]], object]]] = {
-        tuple[float, ...]: ("FLOAT ...", tuple),
+        tuple: ("FLOAT ...", tuple),
         int: ("INT", one(int)),
         int | None: ("INT|all", one(lambda word: None if word == "all" else int(word))),
         float: ("FLOAT", one(float)),
@@ -199,9 +199,10 @@ def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         str | None: ("PATH", one(str)),
         Path | None: ("PATH", one(Path)),
     }
-    if info.type not in types:
+    kind = get_origin(info.type) if get_origin(info.type) is tuple else info.type  # tyro may write it as typing.Tuple
+    if kind not in types:
         return None
-    metavar, read = types[info.type]
+    metavar, read = types[kind]
     return PrimitiveConstructorSpec("*", metavar, read, is_instance=lambda _: True, str_from_instance=show)
 
 

@@ -266,6 +266,7 @@ def collect(
         for name, values in curves.items()
     }
     variables |= {name: (tuple(axes), values.reshape(grid)) for name, values in per_trial.items()}
+    variables = {name: variables[name] for name in DESCRIPTIONS if name in variables}
     coords = {**{name: list(values) for name, values in axes.items()}, "epoch": np.arange(1, num_epochs + 1)}
     data = xr.Dataset(variables, coords | {"layer": list(layers)})
     single = [name for name, values in axes.items() if len(values) == 1 and name not in ("l2", "seed")]
