@@ -204,6 +204,7 @@ class Sweep:
         for number, seconds in enumerate(progress.seconds.tolist(), start=1):
             metrics = {name: values[:, number - 1] for name, values in progress.metrics.items()}
             self.history.append(Epoch(number, trials, metrics, seconds, num_examples / seconds))
+        self.history.sort(key=lambda epoch: (epoch.trials, epoch.epoch))
         self.seconds["training"] += float(progress.seconds.sum())
         self._done[list(trials)] = len(progress.seconds)
         self._diverged[list(trials)] = np.isnan(progress.metrics["val_loss"][:, -1])

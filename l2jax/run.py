@@ -280,6 +280,7 @@ def _append(path: Path, line: bytes) -> None:
 def _json_line(epoch: Epoch) -> bytes:
     """One epoch of some trials: each metric a list over them, null where it is not finite."""
     line: dict[str, Any] = {"epoch": epoch.epoch, "trials": epoch.trials, "seconds": epoch.seconds}
-    for name, values in epoch.metrics.items():
+    for name in sorted(epoch.metrics):
+        values = epoch.metrics[name]
         line[name] = np.where(np.isfinite(values), values, np.array(None)).tolist()  # JSON has no NaN
     return json.dumps(line).encode() + b"\n"

@@ -1,0 +1,132 @@
+"""Kills a run with SIGKILL at random moments, resumes it, and compares what comes out with an undisturbed run.
+
+    python tests/kill.py --kills 50
+
+Every result must be bitwise that of the undisturbed run, metrics and parameters, and no folder unreadable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+EPOCHS = 6
+
+
+def start(run_dir: Path) -> subprocess.Popen:
+    """Begins the run, or goes on with it, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, __file__, "--child", str(run_dir)], env=environment(), stderr=subprocess.PIPE
+    )
+
+
+def environment() -> dict[str, str]:
+    cache = Path(tempfile.gettempdir()) / f"l2jax_kill_{os.getpid()}"  # the same programs need no compiling anew
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "2",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def child(run_dir: Path) -> int:
+    import dataclasses
+
+    import tiny_run
+
+    resume = (run_dir / "config.json").exists()
+    return tiny_run.run(run_dir, dataclasses.replace(tiny_run.CONFIG, epochs=EPOCHS), resume=resume)
+
+
+def moment(run_dir: Path) -> str:
+    """What a run was killed at, as far as its folder tells."""
+    if not (run_dir / "config.json").exists():
+        return "start"
+    if any(run_dir.glob("*.png")):
+        return "results"
+    if (run_dir / "checkpoints" / ".partial").exists():
+        return "checkpoint"
+    return "training" if (run_dir / "metrics.jsonl").exists() else "compilation"
+
+
+def outcome(run_dir: Path) -> tuple:
+    import l2jax
+
+    with np.load(run_dir / "best_params.npz", allow_pickle=False) as params:
+        arrays = dict(params)
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return l2jax.load_results(run_dir).data, arrays, [(line["epoch"], line["trials"]) for line in lines]
+
+
+def assert_equal(run_dir: Path, undisturbed: Path) -> None:
+    (data, params, epochs), (expected, expected_params, expected_epochs) = outcome(run_dir), outcome(undisturbed)
+    assert data.identical(expected)
+    assert params.keys() == expected_params.keys()
+    assert all(np.array_equal(params[name], expected_params[name]) for name in params)
+    assert epochs == expected_epochs
+
+
+def kill(folder: Path, kills: int, seed: int = 0) -> Counter:
+    """Returns what the runs were killed at."""
+    import l2jax
+
+    chosen, killed, finished = random.Random(seed), Counter(), 0
+    undisturbed = folder / "undisturbed"
+    with start(undisturbed) as process:
+        began = time.monotonic()
+        assert process.wait() == 0, process.stderr.read().decode()
+    longest = time.monotonic() - began
+    while killed.total() < kills:
+        finished += 1
+        run_dir = folder / f"run_{finished}"
+        while True:
+            with start(run_dir) as process:
+                try:
+                    # From the first write on, most of the time: before it, nothing can be lost.
+                    wait_for(run_dir / "config.json" if chosen.random() < 0.9 else run_dir, process)
+                    if killed.total() < kills:
+                        process.wait(chosen.uniform(0, longest / 2))
+                    process.wait()
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                    killed[moment(run_dir)] += 1
+                else:
+                    assert process.returncode == 0, process.stderr.read().decode()
+                    break
+            if (run_dir / "results.nc").exists():
+                l2jax.load_results(run_dir)
+        assert_equal(run_dir, undisturbed)
+    return killed
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", type=Path)
+    options = parser.parse_args()
+    if options.child:
+        sys.exit(child(options.child))
+    sys.path.insert(0, str(ROOT))
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"all equal; killed at: {dict(kill(Path(folder), options.kills, options.seed))}")

@@ -1,0 +1,61 @@
+"""A run of the command that takes a second: made-up images, a small network, two chunks of trials."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import plain
+from made_up import images_like
+
+from l2jax import engine
+from l2jax import run as run_module
+from l2jax.config import SweepConfig
+from l2jax.data import Dataset
+
+CONFIG = SweepConfig(
+    (0.0, 1e-2), 2, epochs=3, batch_size=16, train_size=40, val_size=32, dataset="made up", trials_at_once=2
+)
+"""Trials 0 and 1 make the first chunk, 2 and 3 the second one."""
+
+
+@functools.cache
+def dataset() -> Dataset:
+    labels = np.random.default_rng(1).permutation(np.arange(100) % 4).astype(np.int32)
+    images = images_like(100, 7, 7, 1) // 2 + 40 * labels.astype(np.uint8)[:, None, None, None]
+    return Dataset("made up", images[:80], labels[:80], 4, images[80:], labels[80:])
+
+
+def mlp(rngs):
+    return plain.MLP(49, 4, rngs=rngs)
+
+
+def sweep(config: SweepConfig = CONFIG, data: Dataset | None = None) -> engine.Sweep:
+    return engine.Sweep(config, data or dataset(), mlp)
+
+
+def run(run_dir: Path, config: SweepConfig = CONFIG, **options) -> int:
+    """`l2jax.run.run` of a tiny sweep, with a checkpoint after every epoch."""
+    usual = run_module.load_dataset, run_module.Sweep
+    run_module.load_dataset, run_module.Sweep = lambda *_: dataset(), sweep
+    try:
+        return run_module.run(config, run_dir, **{"quiet": True, "checkpoint_minutes": 0.0, **options})
+    finally:
+        run_module.load_dataset, run_module.Sweep = usual
+
+
+def compile_once() -> None:
+    """Lets sweeps of equal shapes share their programs, for as long as this process lasts."""
+    compiled: dict = {}
+    compile_programs = engine.compile_programs
+
+    def remembered(model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side):
+        key = len(trials.l2), batch_size, tuple(array.shape for array in data), mesh, side_by_side
+        if key not in compiled:
+            compiled[key] = compile_programs(
+                model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side
+            )
+        return compiled[key]
+
+    engine.compile_programs = remembered
