@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-DEFAULT_STRENGTHS: str = "0 log:1e-4:1e-1:7"
+DEFAULT_STRENGTHS: str = "0 log:1e-3:1e-1:5"
 MAX_TRIALS = MAX_EPOCHS = 1_000_000
 
 
@@ -99,9 +99,9 @@ class SweepConfig:
 
     l2: tuple[float, ...] = parse_values("l2", DEFAULT_STRENGTHS)
     """L2 strengths: numbers, log:LOW:HIGH:COUNT grids."""
-    seeds: int = 3
+    seeds: int = 5
     """Trials at each setting."""
-    epochs: int = 25
+    epochs: int = 20
     """Passes over the training examples."""
     batch_size: int = 32
     """Examples a step."""

@@ -40,7 +40,10 @@ def shown(sweep: Sweep, console: Console, profile: Path | None) -> Iterator[Epoc
             seconds = (time.monotonic() - start) / (done - begun) * left
             trials = f"{len(epoch.trials)} trials"
             if len(epoch.trials) < sweep.num_trials:
-                trials = f"{len(epoch.trials)} of {sweep.num_trials} trials"
+                first, last = epoch.trials[0] + 1, epoch.trials[-1] + 1
+                in_a_row = last - first + 1 == len(epoch.trials)
+                which = f"trials {first}-{last}" if in_a_row else f"{len(epoch.trials)} trials"
+                trials = f"{which} of {sweep.num_trials}"
             count = f"epoch {epoch.epoch}/{num_epochs}"
             time_left = datetime.timedelta(seconds=round(seconds))
             speed = f"{trials}, {epoch.examples_per_second:,.0f} trial-examples/s, {time_left} left"

@@ -67,7 +67,7 @@ def test_every_shape_of_sweep_has_a_page(name):
 
 
 def test_the_page_says_what_was_done_and_what_came_out():
-    config = SweepConfig(l2=STRENGTHS, epochs=20)
+    config = SweepConfig(l2=STRENGTHS, seeds=3, epochs=20)
     results = Results(synthetic().data, config_of(config) | {"seconds": {"training": 60.4, "compiling": 9.0}})
     text = Page(report.page({"runs/1": results})).text
     done = (

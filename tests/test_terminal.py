@@ -15,7 +15,7 @@ from l2jax.terminal import shown
 
 
 def fake_sweep(num_epochs, num_chunks=1):
-    config = SweepConfig(epochs=num_epochs)
+    config = SweepConfig(l2=tuple(range(8)), seeds=3, epochs=num_epochs)
     at_once = config.num_trials // num_chunks
     chunks = [range(start, start + at_once) for start in range(0, config.num_trials, at_once)]
     epochs = [
