@@ -83,9 +83,9 @@ def _conv_relu_max_pool_bwd(lowering, saved, d_out):
     if kernel[..., 0].size <= lowering.few_products:
         d_kernel, d_bias = _few_products_bwd(x, kernel.shape, phase, d_out, dot)
     else:
-        columns = _phase_columns(x, kernel.shape)
-        d_matrix = jax.tree.reduce(jnp.add, [dot(c, d, 1, 1) for c, d in zip(columns, d_phases, strict=True)])
-        d_kernel, d_bias = d_matrix.reshape(kernel.shape), jnp.where(phase < NO_PHASE, d_out, 0).sum(1)
+        d_matrices = [dot(c, d, 1, 1) for c, d in zip(_phase_columns(x, kernel.shape), d_phases, strict=True)]
+        d_kernel = functools.reduce(jnp.add, d_matrices).reshape(kernel.shape)
+        d_bias = jnp.where(phase < NO_PHASE, d_out, 0).sum(1)
     d_columns = [dot(matrix, d, 1, 0) for d in d_phases]
     return _add_phase_columns(d_columns, x.shape, kernel.shape), d_kernel, d_bias
 
