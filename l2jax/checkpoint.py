@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,7 +53,7 @@ class Checkpoints:
         """
         self.folder.mkdir(exist_ok=True)
         beside, new = self.folder / ".partial", self.folder / f"{self._last + 1:06}"
-        _remove(beside)
+        shutil.rmtree(beside, ignore_errors=True)
         try:
             beside.mkdir()
             write_whole(beside / CONFIG, json.dumps(description).encode())
@@ -59,7 +62,7 @@ class Checkpoints:
             beside.rename(new)
             to_disk(self.folder)
         finally:
-            _remove(beside)
+            shutil.rmtree(beside, ignore_errors=True)
         self._last += 1
         self._holds[new] = set(tuples_of(progress.trials))
         self._remove_older()
@@ -122,7 +125,8 @@ def _write_arrays(folder: Path, tree: dict[str, Any]) -> None:
         except OSError:
             raise
         except Exception as error:  # those of the library beneath, which says ValueError to a full disk
-            raise OSError(f"cannot write {folder} ({reason(error)})") from error
+            number = int(code[1]) if (code := re.search(r"os_error_code='(\d+)'", str(error))) else errno.EIO
+            raise OSError(number, os.strerror(number)) from error
 
 
 def _read_arrays(folder: Path, check: Callable[[Progress], None]) -> Progress:
@@ -151,9 +155,9 @@ def _silent() -> Iterator[None]:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a folder: first from its name, so that it is never found in parts."""
-    removed = folder.with_name(f".old_{folder.name.removeprefix('.')}")
-    if folder.exists():
-        shutil.rmtree(removed, ignore_errors=True)
+    """Removes a checkpoint: first from its name, so that it is never found in parts."""
+    removed = folder.with_name(".old")
+    shutil.rmtree(removed, ignore_errors=True)
+    with contextlib.suppress(OSError):  # an old one may stay
         folder.rename(removed)
     shutil.rmtree(removed, ignore_errors=True)

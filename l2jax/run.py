@@ -239,7 +239,7 @@ def _locked(run_dir: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):  # a folder with something in it stays
                 if [path.name for path in run_dir.iterdir()] == [lock.name]:
                     lock.unlink()
-                run_dir.rmdir()
+                    run_dir.rmdir()
 
 
 @contextlib.contextmanager

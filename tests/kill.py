@@ -26,21 +26,13 @@ EPOCHS = 6
 
 def start(run_dir: Path) -> subprocess.Popen:
     """Begins the run, or goes on with it, in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, __file__, "--child", str(run_dir)], env=environment(), stderr=subprocess.PIPE
-    )
-
-
-def environment() -> dict[str, str]:
-    cache = Path(tempfile.gettempdir()) / f"l2jax_kill_{os.getpid()}"  # the same programs need no compiling anew
-    return os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "2",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    cache = {  # the same programs need no compiling anew
+        "JAX_COMPILATION_CACHE_DIR": str(run_dir.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
+    asked = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    words = [sys.executable, __file__, "--child", str(run_dir)]
+    return subprocess.Popen(words, env=cache | os.environ | asked, stderr=subprocess.PIPE)
 
 
 def child(run_dir: Path) -> int:

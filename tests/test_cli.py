@@ -222,10 +222,15 @@ def tiny_run(tmp_path_factory):
 def test_run_folder_is_complete(tiny_run):
     run_dir, _ = tiny_run
     assert {path.name for path in run_dir.iterdir()} == {
+        ".lock",
+        "SHA256SUMS",
+        "best_params.npz",
+        "checkpoints",
         "config.json",
         "loss_curves.png",
         "metrics.jsonl",
         "objective_curves.png",
+        "report.html",
         "results.nc",
         "summary.csv",
         "validation_curve.png",
@@ -245,7 +250,7 @@ def test_metrics_lines_are_the_results(tiny_run):
     run_dir, _ = tiny_run
     data = l2jax.load_results(run_dir).data
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["epoch"], line["first_trial"]) for line in lines] == [(1, 0), (2, 0)]
+    assert [(line["epoch"], line["trials"]) for line in lines] == [(1, [0, 1, 2, 3]), (2, [0, 1, 2, 3])]
     for line in lines:
         for name in (
             "train_loss",
