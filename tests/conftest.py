@@ -5,7 +5,8 @@ import os
 import jax
 import numpy as np
 import pytest
-from flax import nnx
+
+import l2jax
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -27,22 +28,18 @@ def compiled_once(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digits():
     """The embedded data set: real digits, with the blank regions in which pooling meets ties."""
-    from l2jax import load_dataset
+    return l2jax.load_dataset("mnist_small")
 
-    return load_dataset("mnist_small")
+
+@pytest.fixture(scope="session")
+def small(digits):
+    """Few digits of 7x7 pixels, for tests that are not about the CNN. 110 are left for training: 3 batches and 14."""
+    train, test = slice(150), slice(70)
+    images, test_images = digits.images[train, ::4, ::4], digits.test_images[test, ::4, ::4]
+    return l2jax.Dataset("small", images, digits.labels[train], 10, test_images, digits.test_labels[test])
 
 
 def assert_close(actual, expected, tolerance=2e-6):
     """Equal up to float32 rounding, relative to the largest value of each array."""
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
-
-
-class Mlp(nnx.Module):
-    """A network that compiles quickly."""
-
-    def __init__(self, rngs: nnx.Rngs):
-        self.hidden, self.out = nnx.Linear(784, 16, rngs=rngs), nnx.Linear(16, 10, rngs=rngs)
-
-    def __call__(self, images):
-        return self.out(jax.nn.relu(self.hidden(images.reshape(len(images), -1))))

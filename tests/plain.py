@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from itertools import product
 
@@ -13,6 +14,9 @@ from flax import nnx
 from l2jax.config import DOMAINS, SweepConfig
 from l2jax.data import Dataset
 from l2jax.splits import folds, split, subset, with_label_noise
+
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+"""Compiled quickly: what runs for a second need not run fast."""
 
 
 class CNN(nnx.Module):
@@ -45,7 +49,9 @@ class MLP(nnx.Module):
 
 def network(model: Callable[[nnx.Rngs], nnx.Module], seed: int) -> nnx.Module:
     """The network that a trial of this seed starts with."""
-    return model(nnx.Rngs(jax.random.fold_in(jax.random.key(seed), 0)))
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: model(nnx.Rngs(0))))
+    return nnx.merge(graphdef, jit(lambda key: nnx.state(model(nnx.Rngs(key))))(key))
 
 
 def order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
@@ -67,6 +73,10 @@ def sweep(
     """
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: model(nnx.Rngs(0))))
 
+    @jit
+    def apply(params, images):
+        return nnx.merge(graphdef, params)(images)
+
     def optimizer_of(trial):
         if optimizer:
             return optimizer(trial["learning_rate"])
@@ -79,14 +89,14 @@ def sweep(
         l2_norm = sum((kernel**2).sum() for kernel in kernels(params))
         return loss + trial["l2"] / 2 * l2_norm, (logits.argmax(1) == labels).mean()
 
-    @jax.jit
+    @jit
     def step(params, opt_state, trial, images, labels):
         measured, grads = jax.value_and_grad(objective, has_aux=True)(params, trial, images, labels)
         updates, opt_state = optimizer_of(trial).update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, measured
 
     def measured(part, params, images, labels):
-        logits = np.asarray(nnx.merge(graphdef, params)(as_floats(images)), np.float64)
+        logits = np.asarray(apply(params, as_floats(images)), np.float64)
         return {f"{part}_loss": cross_entropy(logits, labels), f"{part}_accuracy": (logits.argmax(1) == labels).mean()}
 
     def parts(seed, fold):

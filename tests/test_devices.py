@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+import plain
 import pytest
-from conftest import Mlp
 
 import l2jax
 from l2jax import devices
@@ -18,9 +18,15 @@ MB = 10**6
 TWO = (SimpleNamespace(platform="cpu"),) * 2
 
 
-def small_sweep(**options):
-    config = l2jax.SweepConfig(l2="0 log:1e-3:1:4", seeds=2, epochs=2, train_size=64, val_size=32, **options)
-    return Sweep(config, l2jax.load_dataset("mnist_small"), Mlp)
+@pytest.fixture(scope="module")
+def small_sweep(small):
+    """Makes a sweep of nine trials. Its programs for all, and for chunks of 3, are those of test_engine.py."""
+
+    def make(**options):
+        config = l2jax.SweepConfig((0.0, 1e-3, 1.0), 3, epochs=2, train_size=None, val_size=40, **options)
+        return Sweep(config, small, lambda rngs: plain.MLP(49, 10, rngs=rngs))
+
+    return make
 
 
 def program(fixed, slope):
@@ -69,29 +75,29 @@ def test_free_memory_of_a_cpu():
 
 
 @pytest.fixture(scope="module")
-def whole():
+def whole(small_sweep):
     sweep = small_sweep()
     epochs = list(sweep.epochs())
-    assert [len(epoch.trials) for epoch in epochs] == [10, 10]
+    assert [len(epoch.trials) for epoch in epochs] == [9, 9]
     return sweep.results()
 
 
 @pytest.mark.parametrize("trials_at_once", [4, 1])
-def test_chunks_change_nothing(whole, trials_at_once):
+def test_chunks_change_nothing(whole, small_sweep, trials_at_once):
     sweep = small_sweep(trials_at_once=trials_at_once)
     assert sweep.plan.trials_at_once <= trials_at_once
     list(sweep.epochs())
     assert sweep.results().data.identical(whole.data)
 
 
-def test_an_artificial_limit_makes_chunks(monkeypatch):
-    needed = small_sweep(trials_at_once=6).plan.bytes_needed  # two chunks of 5
+def test_an_artificial_limit_makes_chunks(small_sweep, monkeypatch):
+    needed = small_sweep(trials_at_once=6).plan.bytes_needed  # two chunks of 5 and 4
     monkeypatch.setattr(devices, "free_memory", lambda _: needed)
     plan = small_sweep().plan
     assert plan.num_chunks == 2 and plan.bytes_needed <= needed
 
 
-def test_out_of_memory_halves_the_chunk(whole):
+def test_out_of_memory_halves_the_chunk(whole, small_sweep):
     sweep = small_sweep()
     programs = sweep.plan and sweep._planned[1]
     calls = []
@@ -108,14 +114,14 @@ def test_out_of_memory_halves_the_chunk(whole):
     assert sweep.results().data.identical(whole.data)
 
 
-def test_interrupted_between_chunks(whole):
+def test_interrupted_between_chunks(whole, small_sweep):
     sweep = small_sweep(trials_at_once=4)
     epochs = sweep.epochs()
     for _ in range(3):  # the first chunk, and one epoch of the second
         next(epochs)
     data, all_of_it = sweep.results().data, whole.data
-    flat = {name: data[name].values.reshape(10, -1) for name in ("val_loss", "test_loss", "diverged", "best_epoch")}
-    expected = all_of_it["val_loss"].values.reshape(10, -1)
+    flat = {name: data[name].values.reshape(9, -1) for name in ("val_loss", "test_loss", "diverged", "best_epoch")}
+    expected = all_of_it["val_loss"].values.reshape(9, -1)
     size = sweep.plan.trials_at_once
     np.testing.assert_array_equal(flat["val_loss"][:size], expected[:size])
     np.testing.assert_array_equal(flat["val_loss"][size : 2 * size, 0], expected[size : 2 * size, 0])

@@ -13,21 +13,13 @@ import pytest
 from flax import nnx
 
 import l2jax
-from l2jax import Dataset, InvalidInput, Sweep, SweepConfig, engine
+from l2jax import InvalidInput, Sweep, SweepConfig, engine
 from l2jax.tuning import Tuning
 
 CURVES = ["train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm"]
 CURVES += ["running_objective", "running_accuracy"]
 OPTIONS = {"epochs": 4, "batch_size": 32, "val_size": 40, "learning_rate": 0.01}
 STRENGTHS = (1e-2, 0.0, 0.3)  # not in order: they stay in the order in which they were given
-
-
-@pytest.fixture(scope="module")
-def small(digits):
-    """Few digits of 7x7 pixels, for tests that are not about the CNN. 110 are left for training: 3 batches and 14."""
-    train, test = slice(150), slice(70)
-    images, test_images = digits.images[train, ::4, ::4], digits.test_images[test, ::4, ::4]
-    return Dataset("small", images, digits.labels[train], 10, test_images, digits.test_labels[test])
 
 
 def mlp(rngs):
@@ -89,7 +81,7 @@ def assert_same_trials(actual, expected):
 
 def test_cnn_sweep_equals_plain_flax(digits):
     # 70 examples in batches of 32: the last one holds 6.
-    results = l2jax.sweep([0.0, 3e-2], 2, dataset=digits, epochs=7, train_size=70, val_size=32)
+    results = l2jax.sweep([0.0, 3e-2], 2, dataset=digits, epochs=5, train_size=70, val_size=32)
     assert_equals_plain_loop(results, digits, lambda rngs: plain.CNN((28, 28, 1), 10, rngs=rngs))
 
 

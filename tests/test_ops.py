@@ -76,8 +76,9 @@ def test_vmap_and_scan_on_real_digits(digits):
 
 def test_drops_into_nnx_conv():
     images = normal(0, 2, 9, 8, 3)
+    options = {"strides": 2, "padding": "SAME", "kernel_init": lambda *_: normal(1, 3, 3, 3, 5), "rngs": nnx.Rngs(0)}
     outs = [
-        nnx.Conv(3, 5, (3, 3), strides=2, padding="SAME", rngs=nnx.Rngs(0), **convolution)(images)
+        nnx.Conv(3, 5, (3, 3), **options, **convolution)(images)
         for convolution in ({}, {"conv_general_dilated": ops.conv_general_dilated})
     ]
     np.testing.assert_allclose(*outs, atol=1e-5)
@@ -92,7 +93,8 @@ def test_drops_into_nnx_conv():
     ],
 )
 def test_what_is_not_supported_is_refused(options):
-    conv = nnx.Conv(3, 6, (3, 3), conv_general_dilated=ops.conv_general_dilated, rngs=nnx.Rngs(0), **options)
+    zeros = {"kernel_init": nnx.initializers.zeros, "rngs": nnx.Rngs(0)}
+    conv = nnx.Conv(3, 6, (3, 3), conv_general_dilated=ops.conv_general_dilated, **zeros, **options)
     with pytest.raises(NotImplementedError, match=r"l2jax\.ops"):
         conv(normal(0, 2, 9, 8, 3))
 

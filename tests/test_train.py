@@ -13,6 +13,7 @@ from flax import nnx
 
 import l2jax
 from l2jax import train
+from l2jax.programs import COMPILER_OPTIONS
 from l2jax.train import Data, Part, Trial
 
 
@@ -160,7 +161,8 @@ def test_kernels_shrink_by_a_factor_a_step_when_all_images_are_blank():
         lambda p: (rng.normal(0, 0.1, p.shape) * (p.ndim > 1)).astype(np.float32), nnx.state(network)
     )
     rate = 0.125
-    one_epoch = jax.jit(functools.partial(train.epoch, apply=apply_of(network), optimizer=optax.sgd, batch_size=4))
+    one_epoch = functools.partial(train.epoch, apply=apply_of(network), optimizer=optax.sgd, batch_size=4)
+    one_epoch = jax.jit(one_epoch, compiler_options=COMPILER_OPTIONS)
     bias = np.zeros(10)
     for epoch in (1, 2):
         order = plain.order(0, epoch, 22)

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import plain
 import pytest
-from conftest import Mlp
 
 import l2jax
 from l2jax import tuning
@@ -12,6 +12,10 @@ from l2jax.engine import Sweep
 from l2jax.tuning import Tuning
 
 ONE_BY_ONE = Tuning(1)
+
+
+def mlp(rngs):
+    return plain.MLP(784, 10, rngs=rngs)
 
 
 @pytest.fixture(autouse=True)
@@ -76,13 +80,13 @@ def test_the_fastest_is_kept_and_remembered(cache):
 
 
 def test_a_tuned_sweep_trains_the_same(cache):
-    tuned = run(Mlp, autotune=True, train_size=64)
+    tuned = run(mlp, autotune=True, train_size=64)
     assert tuned.tuning.side_by_side in (1, 2) and (cache / "l2jax" / "tuning.json").exists()
-    assert_equal_up_to_rounding(tuned.results(), run(Mlp, train_size=64).results(), 2e-5)
+    assert_equal_up_to_rounding(tuned.results(), run(mlp, train_size=64).results(), 2e-5)
 
 
 def test_profile_writes_a_trace(tmp_path):
     config = l2jax.SweepConfig(l2=(0.0, 0.1), seeds=2, epochs=2, train_size=64, val_size=32)
-    sweep = Sweep(config, l2jax.load_dataset("mnist_small"), Mlp)
+    sweep = Sweep(config, l2jax.load_dataset("mnist_small"), mlp)
     list(sweep.epochs(profile=tmp_path / "trace"))
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
