@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,12 +145,22 @@ def _read_arrays(folder: Path, check: Callable[[Progress], None]) -> Progress:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Keeps Orbax from logging what is told in one line later."""
-    logger = logging.getLogger("absl")
+    """Keeps the libraries from printing what is told in one line later."""
+    logger, usual_hook = logging.getLogger("absl"), sys.unraisablehook
     level = logger.level
     logger.setLevel(logging.CRITICAL)
+
+    def hook(raised: Any) -> None:
+        if str(raised.exc_value) != "Event loop is closed":
+            usual_hook(raised)
+
+    sys.unraisablehook = hook
     try:
         yield
+    except BaseException:
+        raise  # with the hook left: writes under way in other threads complain later that nobody waits for them
+    else:
+        sys.unraisablehook = usual_hook
     finally:
         logger.setLevel(level)
 

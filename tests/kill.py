@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-EPOCHS = 6
+EPOCHS = 20
 
 
 def start(run_dir: Path) -> subprocess.Popen:
@@ -44,15 +44,14 @@ def child(run_dir: Path) -> int:
     return tiny_run.run(run_dir, dataclasses.replace(tiny_run.CONFIG, epochs=EPOCHS), resume=resume)
 
 
-def moment(run_dir: Path) -> str:
-    """What a run was killed at, as far as its folder tells."""
-    if not (run_dir / "config.json").exists():
-        return "start"
-    if any(run_dir.glob("*.png")):
+def moment(run_dir: Path, began: float) -> str:
+    """What a run that went on at a time was killed at, as far as its folder tells."""
+    log, partial = run_dir / "metrics.jsonl", run_dir / "checkpoints" / ".partial"
+    if not log.exists() or log.stat().st_mtime < began:
+        return "compilation"
+    if log.read_bytes().count(b"\n") == 2 * EPOCHS:
         return "results"
-    if (run_dir / "checkpoints" / ".partial").exists():
-        return "checkpoint"
-    return "training" if (run_dir / "metrics.jsonl").exists() else "compilation"
+    return "checkpoint" if partial.exists() and partial.stat().st_mtime >= began else "training"
 
 
 def outcome(run_dir: Path) -> tuple:
@@ -79,24 +78,21 @@ def kill(folder: Path, kills: int, seed: int = 0) -> Counter:
     chosen, killed, finished = random.Random(seed), Counter(), 0
     undisturbed = folder / "undisturbed"
     with start(undisturbed) as process:
-        began = time.monotonic()
+        began = wait_for_lock(undisturbed, process)
         assert process.wait() == 0, process.stderr.read().decode()
-    longest = time.monotonic() - began
+    longest = time.time() - began
     while killed.total() < kills:
         finished += 1
         run_dir = folder / f"run_{finished}"
         while True:
             with start(run_dir) as process:
+                began = wait_for_lock(run_dir, process)
                 try:
-                    # From the first write on, most of the time: before it, nothing can be lost.
-                    wait_for(run_dir / "config.json" if chosen.random() < 0.9 else run_dir, process)
-                    if killed.total() < kills:
-                        process.wait(chosen.uniform(0, longest / 2))
-                    process.wait()
+                    process.wait(chosen.uniform(0, longest) if killed.total() < kills else None)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-                    killed[moment(run_dir)] += 1
+                    killed[moment(run_dir, began)] += 1
                 else:
                     assert process.returncode == 0, process.stderr.read().decode()
                     break
@@ -106,9 +102,12 @@ def kill(folder: Path, kills: int, seed: int = 0) -> Counter:
     return killed
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    while not path.exists() and process.poll() is None:
+def wait_for_lock(run_dir: Path, process: subprocess.Popen) -> float:
+    """Waits until the process has taken the folder; returns the time."""
+    lock = run_dir / ".lock"
+    while process.poll() is None and not (lock.exists() and lock.read_text() == f"{process.pid}\n"):
         time.sleep(0.01)
+    return time.time()
 
 
 if __name__ == "__main__":
