@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-DEFAULT_STRENGTHS: str = "0 log:1e-3:1e-1:5"
+DEFAULT_STRENGTHS: str = "0 log:1e-3:1e-1:3"
 MAX_TRIALS = MAX_EPOCHS = 1_000_000
 
 

@@ -97,7 +97,7 @@ def test_help_has_every_option_with_its_default(capsys):
         cli.main(["--help"])
     assert caught.value.code == 0
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
-    shown = {"l2": "0 log:1e-3:1e-1:5", "learning_rate": "0.001", "weight_decay": "0", "label_smoothing": "0"}
+    shown = {"l2": "0 log:1e-3:1e-1:3", "learning_rate": "0.001", "weight_decay": "0", "label_smoothing": "0"}
     shown |= dict.fromkeys(("devices", "trials_at_once"), "all")
     shown |= dict.fromkeys(("data_dir", "run_dir", "profile"), "none")
     for field in dataclasses.fields(cli.Options):
