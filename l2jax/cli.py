@@ -50,8 +50,11 @@ class Options(SweepConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.checkpoint_minutes <= 1e6:
-            raise InvalidInput("checkpoint_minutes", self.checkpoint_minutes, "minutes, 0 to 1e6; 0: after every epoch")
+        if self.recipe not in RECIPES:
+            raise InvalidInput("recipe", self.recipe, ", ".join(RECIPES))
+        minutes = self.checkpoint_minutes
+        if not isinstance(minutes, int | float) or not 0 <= minutes <= 1e6:
+            raise InvalidInput("checkpoint_minutes", minutes, "minutes, 0 to 1e6; 0: after every epoch")
         if not isinstance(self.refine, int) or not 0 <= self.refine <= MOST_ROUNDS:
             raise InvalidInput("refine", self.refine, f"a whole number, 0 to {MOST_ROUNDS}")
         if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
@@ -140,6 +143,8 @@ def parse(argv: Sequence[str] | None) -> Options:
       InvalidInput: for words that cannot be used.
       SystemExit: after --help.
     """
+    if null := [word for word in argv or () if "\0" in word]:  # as no system passes on, but another program may
+        raise InvalidInput("command line", null[0], "words without null characters")
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", nargs="?", const="")
     first.add_argument("--resume", nargs="?", const="")

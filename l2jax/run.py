@@ -209,7 +209,7 @@ def _make_folder(option: str, path: Path, exist_ok: bool = True) -> None:
     except OSError as error:
         if isinstance(error, FileExistsError) and not exist_ok:
             raise
-        raise InvalidInput(option, path, f"a folder that can be written ({error.strerror})") from None
+        raise InvalidInput(option, path, f"a folder that can be written ({reason(error)})") from None
     if not os.access(path, os.W_OK):
         raise InvalidInput(option, path, "a folder that can be written")
 

@@ -51,7 +51,7 @@ def compile_once() -> None:
     compile_programs = engine.compile_programs
 
     def remembered(model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side):
-        key = len(trials.l2), batch_size, tuple(array.shape for array in data), mesh, side_by_side
+        key = model, optimizer, len(trials.l2), batch_size, tuple(array.shape for array in data), mesh, side_by_side
         if key not in compiled:
             compiled[key] = compile_programs(
                 model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side
