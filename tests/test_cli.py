@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from flax import nnx
 
 import l2jax
 from l2jax import cli, run
@@ -244,6 +245,18 @@ def test_run_can_be_repeated_from_its_config(tiny_run):
     run_dir, _ = tiny_run
     config = json.loads((run_dir / "config.json").read_text())
     assert SweepConfig(**config["sweep"]) == cli.parse(TINY).sweep
+
+
+def test_best_parameters_load_as_the_readme_says(tiny_run, digits):
+    run_dir, _ = tiny_run
+    readme = (ROOT / "README.md").read_text()
+    (example,) = re.findall(r"<!-- tests/test_cli.py runs this -->\n```python\n(.*?)```", readme, re.DOTALL)
+    assert example.count("\n") == 3
+    names = {"l2jax": l2jax, "nnx": nnx, "np": np, "run_dir": run_dir}
+    exec(compile(example, "README.md", "exec"), names)
+    accuracy = (names["network"](digits.test_images / np.float32(255)).argmax(-1) == digits.test_labels).mean()
+    results = l2jax.load_results(run_dir)
+    assert accuracy == pytest.approx(results.data["test_accuracy"].sel(results.best_trial()).item())
 
 
 def test_metrics_lines_are_the_results(tiny_run):
