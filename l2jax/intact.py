@@ -59,6 +59,8 @@ def check_sealed(folder: Path) -> None:
 
 def to_disk(folder: Path) -> None:
     """Makes sure that names of files are on the disk, not only in the memory of the system."""
+    if os.name != "posix":  # Windows opens no folders
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

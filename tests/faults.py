@@ -126,7 +126,8 @@ def run(every: int, folder: Path) -> Counter:
 
     def look(came):
         lines = told.getvalue().splitlines()
-        told.seek(0), told.truncate()
+        told.seek(0)
+        told.truncate()
         assert came in (0, 1, 2), came
         assert len(lines) == (came > 0), lines
         ended.update(line.partition(": ")[2].replace(str(folder), "DIR") for line in lines)

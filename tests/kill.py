@@ -22,26 +22,27 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 EPOCHS = 20
+"""In full; a tiny run's own without pictures."""
 
 
-def start(run_dir: Path) -> subprocess.Popen:
+def start(run_dir: Path, full: bool) -> subprocess.Popen:
     """Begins the run, or goes on with it, in a process of its own."""
     cache = {  # the same programs need no compiling anew
         "JAX_COMPILATION_CACHE_DIR": str(run_dir.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
     asked = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    words = [sys.executable, __file__, "--child", str(run_dir)]
+    words = [sys.executable, __file__, "--child", str(run_dir), *(["--full"] if full else [])]
     return subprocess.Popen(words, env=cache | os.environ | asked, stderr=subprocess.PIPE)
 
 
-def child(run_dir: Path) -> int:
+def child(run_dir: Path, full: bool) -> int:
     import dataclasses
 
     import tiny_run
 
-    resume = (run_dir / "config.json").exists()
-    return tiny_run.run(run_dir, dataclasses.replace(tiny_run.CONFIG, epochs=EPOCHS), resume=resume)
+    config = dataclasses.replace(tiny_run.CONFIG, epochs=EPOCHS) if full else tiny_run.CONFIG
+    return tiny_run.run(run_dir, config, draw=full, resume=(run_dir / "config.json").exists())
 
 
 def moment(run_dir: Path, began: float) -> str:
@@ -49,9 +50,10 @@ def moment(run_dir: Path, began: float) -> str:
     log, partial = run_dir / "metrics.jsonl", run_dir / "checkpoints" / ".partial"
     if not log.exists() or log.stat().st_mtime < began:
         return "compilation"
-    if log.read_bytes().count(b"\n") == 2 * EPOCHS:
-        return "results"
-    return "checkpoint" if partial.exists() and partial.stat().st_mtime >= began else "training"
+    if partial.exists() and partial.stat().st_mtime >= began:
+        return "checkpoint"
+    config = json.loads((run_dir / "config.json").read_text())["sweep"]
+    return "results" if log.read_bytes().count(b"\n") == 2 * config["epochs"] else "training"
 
 
 def outcome(run_dir: Path) -> tuple:
@@ -71,21 +73,26 @@ def assert_equal(run_dir: Path, undisturbed: Path) -> None:
     assert epochs == expected_epochs
 
 
-def kill(folder: Path, kills: int, seed: int = 0) -> Counter:
-    """Returns what the runs were killed at."""
+def kill(folder: Path, kills: int, undisturbed: Path | None = None, seed: int = 0) -> Counter:
+    """Returns what the runs were killed at.
+
+    Args:
+      undisturbed: a run without pictures to compare with; None: one with pictures and more epochs is made.
+    """
     import l2jax
 
-    chosen, killed, finished = random.Random(seed), Counter(), 0
-    undisturbed = folder / "undisturbed"
-    with start(undisturbed) as process:
-        began = wait_for_lock(undisturbed, process)
-        assert process.wait() == 0, process.stderr.read().decode()
-    longest = time.time() - began
+    chosen, killed, finished, longest, full = random.Random(seed), Counter(), 0, 2.0, undisturbed is None
+    if undisturbed is None:
+        undisturbed = folder / "undisturbed"
+        with start(undisturbed, full) as process:
+            began = wait_for_lock(undisturbed, process)
+            assert process.wait() == 0, process.stderr.read().decode()
+        longest = time.time() - began
     while killed.total() < kills:
         finished += 1
         run_dir = folder / f"run_{finished}"
         while True:
-            with start(run_dir) as process:
+            with start(run_dir, full) as process:
                 began = wait_for_lock(run_dir, process)
                 try:
                     process.wait(chosen.uniform(0, longest) if killed.total() < kills else None)
@@ -115,9 +122,10 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", type=Path)
+    parser.add_argument("--full", action="store_true")
     options = parser.parse_args()
     if options.child:
-        sys.exit(child(options.child))
+        sys.exit(child(options.child, options.full))
     sys.path.insert(0, str(ROOT))
     with tempfile.TemporaryDirectory() as folder:
-        print(f"all equal; killed at: {dict(kill(Path(folder), options.kills, options.seed))}")
+        print(f"all equal; killed at: {dict(kill(Path(folder), options.kills, seed=options.seed))}")

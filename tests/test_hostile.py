@@ -8,6 +8,7 @@ import pickle
 import random
 import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,19 @@ from l2jax.config import DOMAINS, InvalidInput, SweepConfig
 from l2jax.intact import seal
 from l2jax.results import read_config
 
-CONFIG = dataclasses.replace(tiny_run.CONFIG, epochs=2)
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    usual = engine.compile_programs
+    tiny_run.compile_once()
+    yield
+    engine.compile_programs = usual
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("run")
-    assert tiny_run.run(run_dir, CONFIG) == 0
+    assert tiny_run.run(run_dir) == 0
     return run_dir
 
 
@@ -104,14 +111,12 @@ def test_damaged_results_without_checksums_do_not_break_anything_else(run_dir, t
 @pytest.mark.parametrize("times", [25, pytest.param(1000, marks=pytest.mark.slow)])
 def test_damaged_checkpoints_are_left_out_and_what_they_held_is_trained_again(times, run_dir, tmp_path):
     expected, chosen, warned = l2jax.load_results(run_dir).data, random.Random(2), []
-    usual = engine.compile_programs
-    tiny_run.compile_once()
     for number in range(times):
         folder = tmp_path / str(number)
         shutil.copytree(run_dir / "checkpoints", folder / "checkpoints")
         for _ in range(chosen.choice([1, 1, 2, 5])):
             damage(chosen.choice(files_of(folder / "checkpoints")), chosen)
-        sweep, before = tiny_run.sweep(CONFIG), len(warned)
+        sweep, before = tiny_run.sweep(), len(warned)
         for progress, _ in Checkpoints(folder).load(sweep.check, warned.append):
             sweep.restore(progress)
         assert len(warned) > before
@@ -120,7 +125,6 @@ def test_damaged_checkpoints_are_left_out_and_what_they_held_is_trained_again(ti
         assert sweep.results().data.identical(expected)
         shutil.rmtree(folder)
     assert not any("\n" in line for line in warned)
-    engine.compile_programs = usual
 
 
 @pytest.mark.parametrize("times", [40, pytest.param(1000, marks=pytest.mark.slow)])
@@ -170,7 +174,7 @@ def test_loading_executes_nothing(run_dir, tmp_path, monkeypatch):
         (folder / "SHA256SUMS").unlink()
         seal(folder)
     (tmp_path / "run" / "SHA256SUMS").unlink()
-    sweep, warned = tiny_run.sweep(CONFIG), []
+    sweep, warned = tiny_run.sweep(), []
     assert not list(Checkpoints(tmp_path / "run").load(sweep.check, warned.append))
     assert len(warned) == 4
     for read in (l2jax.load_results, read_config):
@@ -197,12 +201,32 @@ def test_arrays_larger_than_a_sweep_can_have_are_refused_before_memory_is_taken(
     def check(shapes):
         checks.append(shapes)
         assert all(not isinstance(leaf, np.ndarray) for leaf in shapes.state.values())
-        tiny_run.sweep(CONFIG).check(shapes)
+        tiny_run.sweep().check(shapes)
 
     found = next(Checkpoints(tmp_path / "run").load(check, warned.append))
     assert [line.rpartition(": ")[2] for line in warned] == ["the state of another network or optimizer"]
     assert len(checks) == 2 and found.progress.metrics.keys() == progress.metrics.keys()
     assert newest.exists()
+
+
+def test_results_that_claim_to_be_huge_take_no_memory(run_dir, tmp_path):
+    """Each number of the file's head in turn, among them all sizes, becomes the largest there is."""
+    (tmp_path / "config.json").write_bytes((run_dir / "config.json").read_bytes())
+    content = (run_dir / "results.nc").read_bytes()
+    read, errors = 0, 0
+    tracemalloc.start()
+    try:
+        for place in range(4, 800, 4):
+            (tmp_path / "results.nc").write_bytes(content[:place] + b"\x7f\xff\xff\xff" + content[place + 4 :])
+            try:
+                l2jax.load_results(tmp_path)
+                read += 1
+            except InvalidInput:
+                errors += 1
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()
+    assert errors > 50
 
 
 @pytest.mark.parametrize(
@@ -315,7 +339,7 @@ LINES = [
 LINES += [[f"{option}={all_words[0]}"] for option, all_words in BAD.items() if option]
 
 
-def ended(words) -> int:
+def ended(words):
     try:
         return cli.main(words)
     except SystemExit as exit:  # of --help

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import plain
@@ -13,6 +14,7 @@ from l2jax import engine
 from l2jax import run as run_module
 from l2jax.config import SweepConfig
 from l2jax.data import Dataset
+from l2jax.intact import write_whole
 
 CONFIG = SweepConfig(
     (0.0, 1e-2), 2, epochs=3, batch_size=16, train_size=40, val_size=32, dataset="made up", trials_at_once=2
@@ -35,14 +37,18 @@ def sweep(config: SweepConfig = CONFIG, data: Dataset | None = None) -> engine.S
     return engine.Sweep(config, data or dataset(), mlp)
 
 
-def run(run_dir: Path, config: SweepConfig = CONFIG, **options) -> int:
-    """`l2jax.run.run` of a tiny sweep, with a checkpoint after every epoch."""
-    usual = run_module.load_dataset, run_module.Sweep
-    run_module.load_dataset, run_module.Sweep = lambda *_: dataset(), sweep
+def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, **options) -> int:
+    """`l2jax.run.run` of a tiny sweep, with a checkpoint after every epoch; pictures and report only if asked for."""
+    changed = {"load_dataset": lambda *_: dataset(), "Sweep": sweep}
+    if not draw:
+        changed["plot"] = SimpleNamespace(figures=lambda _: [])
+        changed["write_report"] = lambda _, path: write_whole(path, b"not drawn")
+    usual = {name: getattr(run_module, name) for name in changed}
+    vars(run_module).update(changed)
     try:
         return run_module.run(config, run_dir, **{"quiet": True, "checkpoint_minutes": 0.0, **options})
     finally:
-        run_module.load_dataset, run_module.Sweep = usual
+        vars(run_module).update(usual)
 
 
 def compile_once() -> None:
