@@ -126,7 +126,7 @@ class SweepConfig:
     bfloat16: bool = False
     """Multiply matrices in bfloat16; sum in float32."""
     devices: int | None = None
-    """Devices to use; of a CPU, cores (and threads)."""
+    """Devices to use; of a CPU, cores, thus threads."""
     trials_at_once: int | None = None
     """Trials to hold in memory; "all": that fit."""
     autotune: bool = False

@@ -72,7 +72,8 @@ def plan_chunks(
         return whole
     fewest = len(devices)
     least = planned(fewest)[0].bytes_needed
-    slope = (whole[0].bytes_needed - least) / (num_trials - fewest)
+    padded = num_trials + -num_trials % fewest  # as every device gets the same number
+    slope = (whole[0].bytes_needed - least) / (padded - fewest)
     fit = int((free - least) / slope) if slope > 0 else 0
     return planned(max(fewest, fewest + fit // fewest * fewest))
 

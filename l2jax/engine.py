@@ -361,7 +361,9 @@ class Sweep:
     def _autotuned(self) -> Tuning:
         trials = self._put_trials(range(self.num_trials), self.num_trials)
         num_examples = 16 * self.config.batch_size  # enough to tell the ways apart
-        few = self._data._replace(parts=self._data.parts.at[Part.TRAIN, :, num_examples:].set(-1))
+        parts = np.array(self._data.parts)
+        parts[Part.TRAIN, :, num_examples:] = -1
+        few = self._data._replace(parts=self._put(parts, SHARED))
 
         def seconds(tuning: Tuning) -> float:
             programs = self._compiled(self.num_trials, tuning)

@@ -71,12 +71,13 @@ def conv_general_dilated(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _conv(x, kernel, strides, precision, dtype):
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-    return jnp.tensordot(_columns(x, kernel, strides), matrix, 1, precision=precision, preferred_element_type=dtype)
+    return _conv_fwd(x, kernel, strides, precision, dtype)[0]
 
 
 def _conv_fwd(x, kernel, strides, precision, dtype):
-    return _conv(x, kernel, strides, precision, dtype), (x, kernel)
+    matrix, columns = kernel.reshape(-1, kernel.shape[-1]), _columns(x, kernel, strides)
+    out = jnp.tensordot(columns, matrix, 1, precision=precision, preferred_element_type=dtype)
+    return out, (x, kernel)
 
 
 def _conv_bwd(strides, precision, dtype, saved, d_out):

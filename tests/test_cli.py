@@ -100,7 +100,7 @@ def test_help_has_every_option_with_its_default(capsys):
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     shown = {"l2": "0 log:1e-3:1e-1:3", "learning_rate": "0.001", "weight_decay": "0", "label_smoothing": "0"}
     shown |= dict.fromkeys(("devices", "trials_at_once"), "all")
-    shown |= dict.fromkeys(("data_dir", "run_dir", "profile"), "none")
+    shown |= dict.fromkeys(("data_dir", "run_dir", "resume", "profile"), "none")
     for field in dataclasses.fields(cli.Options):
         line = re.search(rf"--{field.name.replace('_', '-')} [^()]*\(default: ([^)]*)\)", text)
         assert line, field.name
@@ -111,7 +111,7 @@ def test_help_waits_for_no_heavy_import():
     heavy = {"jax", "flax", "matplotlib", "pandas", "xarray", "tensorflow_datasets"}
     program = f"""
 import sys
-from l2jax import cli, run
+from l2jax import cli
 try:
     cli.main(["--help"])
 except SystemExit:

@@ -225,6 +225,7 @@ def test_saved_results_load_as_they_were(tmp_path):
     assert loaded.data["val_loss"].dtype == np.float32
     assert loaded != Results(results.data, {}) and loaded != synthetic(test=False)
     assert {path.name for path in (tmp_path / "a" / "run").iterdir()} == {
+        "SHA256SUMS",
         "config.json",
         "results.nc",
         "summary.csv",
