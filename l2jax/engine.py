@@ -292,6 +292,8 @@ class Sweep:
     def _measured(self, state: TrainState, trials: tuple[int, ...], running: train.Running) -> dict[str, np.ndarray]:
         fit, held_out = self._evaluated(state, trials, Part.TRAIN), self._evaluated(state, trials, Part.VAL)
         squared_norms = np.stack(list(fit.squared_norms.values()), axis=-1)
+        with np.errstate(over="ignore"):  # the trial has diverged
+            l2_norm = squared_norms.sum(-1)
         measured = {
             "running_objective": np.array(running.objective)[: len(trials)],
             "running_accuracy": np.array(running.accuracy)[: len(trials)],
@@ -301,7 +303,7 @@ class Sweep:
             "val_loss": held_out.loss,
             "val_accuracy": held_out.accuracy,
             "val_ece": held_out.ece,
-            "l2_norm": squared_norms.sum(-1),
+            "l2_norm": l2_norm,
             "kernel_norm": np.sqrt(squared_norms),
         }
         return {name: np.asarray(values) for name, values in measured.items()}

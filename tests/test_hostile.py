@@ -108,7 +108,7 @@ def test_damaged_results_without_checksums_do_not_break_anything_else(run_dir, t
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize("times", [25, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [8, pytest.param(1000, marks=pytest.mark.slow)])
 def test_damaged_checkpoints_are_left_out_and_what_they_held_is_trained_again(times, run_dir, tmp_path):
     expected, chosen, warned = l2jax.load_results(run_dir).data, random.Random(2), []
     for number in range(times):
@@ -213,20 +213,19 @@ def test_results_that_claim_to_be_huge_take_no_memory(run_dir, tmp_path):
     """Each number of the file's head in turn, among them all sizes, becomes the largest there is."""
     (tmp_path / "config.json").write_bytes((run_dir / "config.json").read_bytes())
     content = (run_dir / "results.nc").read_bytes()
-    read, errors = 0, 0
+    errors = 0
     tracemalloc.start()
     try:
-        for place in range(4, 800, 4):
+        for place in range(4, 400, 8):
             (tmp_path / "results.nc").write_bytes(content[:place] + b"\x7f\xff\xff\xff" + content[place + 4 :])
             try:
                 l2jax.load_results(tmp_path)
-                read += 1
             except InvalidInput:
                 errors += 1
         assert tracemalloc.get_traced_memory()[1] < 30e6
     finally:
         tracemalloc.stop()
-    assert errors > 50
+    assert errors > 20
 
 
 @pytest.mark.parametrize(
@@ -243,7 +242,7 @@ def test_results_that_claim_to_be_huge_take_no_memory(run_dir, tmp_path):
         b'{"sweep": {"epochs": NaN}}',
         b'{"sweep": {"l2": {"x": 1}}}',
         b'{"sweep": {"dataset": 5}}',
-        b'{"sweep": {"l2": "log:1e-9:1:1000000", "seeds": 1000}}',
+        b'{"sweep": {"l2": "log:1e-9:1:10000", "seeds": 1000}}',
         b"[" * 100_000,
         b'{"sweep": ' * 100_000,
         b"\xff\xfe\x00",
@@ -389,7 +388,7 @@ numbers = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.fixed_dictionaries(
         {name: st.lists(numbers[name].map(abs), min_size=1, max_size=4, unique=True).map(tuple) for name in DOMAINS},

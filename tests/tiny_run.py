@@ -51,17 +51,19 @@ def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, **optio
         vars(run_module).update(usual)
 
 
+COMPILED: dict = {}
+
+
 def compile_once() -> None:
     """Lets sweeps of equal shapes share their programs, for as long as this process lasts."""
-    compiled: dict = {}
     compile_programs = engine.compile_programs
 
     def remembered(model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side):
         key = model, optimizer, len(trials.l2), batch_size, tuple(array.shape for array in data), mesh, side_by_side
-        if key not in compiled:
-            compiled[key] = compile_programs(
+        if key not in COMPILED:
+            COMPILED[key] = compile_programs(
                 model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side
             )
-        return compiled[key]
+        return COMPILED[key]
 
     engine.compile_programs = remembered
