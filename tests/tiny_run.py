@@ -44,11 +44,13 @@ def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, **optio
         changed["plot"] = SimpleNamespace(figures=lambda _: [])
         changed["write_report"] = lambda _, path: write_whole(path, b"not drawn")
     usual = {name: getattr(run_module, name) for name in changed}
-    vars(run_module).update(changed)
+    for name, value in changed.items():
+        setattr(run_module, name, value)
     try:
         return run_module.run(config, run_dir, **{"quiet": True, "checkpoint_minutes": 0.0, **options})
     finally:
-        vars(run_module).update(usual)
+        for name, value in usual.items():
+            setattr(run_module, name, value)
 
 
 COMPILED: dict = {}
