@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,8 +54,10 @@ class Checkpoints:
           OSError: where it cannot be written; those before it stay as they are.
         """
         self.folder.mkdir(exist_ok=True)
-        beside, new = self.folder / ".partial", self.folder / f"{self._last + 1:06}"
-        shutil.rmtree(beside, ignore_errors=True)
+        for left in self.folder.glob(".partial*"):
+            shutil.rmtree(left, ignore_errors=True)
+        # Of a name of its own: where a write has failed, others of its kind may still be under way in threads.
+        beside, new = self.folder / f".partial_{time.time_ns()}", self.folder / f"{self._last + 1:06}"
         try:
             beside.mkdir()
             write_whole(beside / CONFIG, json.dumps(description).encode())

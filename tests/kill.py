@@ -47,10 +47,10 @@ def child(run_dir: Path, full: bool) -> int:
 
 def moment(run_dir: Path, began: float) -> str:
     """What a run that went on at a time was killed at, as far as its folder tells."""
-    log, partial = run_dir / "metrics.jsonl", run_dir / "checkpoints" / ".partial"
+    log = run_dir / "metrics.jsonl"
     if not log.exists() or log.stat().st_mtime < began:
         return "compilation"
-    if partial.exists() and partial.stat().st_mtime >= began:
+    if any(path.stat().st_mtime >= began for path in run_dir.glob("checkpoints/.partial*")):
         return "checkpoint"
     config = json.loads((run_dir / "config.json").read_text())["sweep"]
     return "results" if log.read_bytes().count(b"\n") == 2 * config["epochs"] else "training"
