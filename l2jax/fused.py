@@ -104,7 +104,11 @@ def _relu_of_max(phases, bias):
 
 
 def _few_products(x, kernel, bias):
-    """The forward pass for few products: multiply-adds, so that the four phases never leave the registers."""
+    """The forward pass for few products: multiply-adds, so that the four phases never leave the registers.
+
+    The sum starts with the bias, so that no addition has a product on both sides: a compiler is free to round either
+    of two products before it adds them, and where it does not choose the same for all phases, equal windows differ.
+    """
     kh, kw, channels, _ = kernel.shape
     size = _pooled_size(x, kernel.shape)
     seen = list(itertools.product(range(kh + 1), range(kw + 1), range(channels)))
@@ -113,8 +117,8 @@ def _few_products(x, kernel, bias):
 
     def one_channel(args):
         kernel, bias = args  # (KH, KW, C), ()
-        phases = [sum(kernel[i, j, c] * windows[p + i, q + j, c] for i, j, c in taps) for p, q in PHASES]
-        return _relu_of_max(phases, bias)
+        phases = [sum((kernel[i, j, c] * windows[p + i, q + j, c] for i, j, c in taps), start=bias) for p, q in PHASES]
+        return _relu_of_max(phases, 0)
 
     return lax.map(one_channel, (jnp.moveaxis(kernel, -1, 0), bias), batch_size=CHANNELS_AT_ONCE)
 

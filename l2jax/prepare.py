@@ -94,7 +94,9 @@ def prepare(
     (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
     # tfds prints to stdout, and where there is no network it would try for minutes.
     no_retries = temporary_assignment(downloader, "MAX_RETRIES", 0)
-    with contextlib.redirect_stdout(io.StringIO()), no_retries:
+    # It looks for statistics of the data set on the network, and leaves a temporary folder behind.
+    no_bucket = temporary_assignment(tfds.core.DatasetInfo, "initialize_from_bucket", lambda info: None)
+    with contextlib.redirect_stdout(io.StringIO()), no_retries, no_bucket:
         if base in BUILDERS:
             return _prepare_idx(name, base, root, None if source is None else Path(source))
         if source is not None:
