@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from l2jax import marks, stats, verdict
+from l2jax.magnitudes import MIDDLES
 from l2jax.marks import Chart
 from l2jax.results import Results
 
@@ -71,6 +72,33 @@ def _curves(data: xr.Dataset, title: str, unit: str, reading: str, values: xr.Da
     how += "; dashed is no L2." if strengths[0] == 0 else "."
     how += " A cross is where a trial diverged." if ended.any() else ""
     return Chart(title, f"{how} {reading}", {"data": traces, "layout": layout})
+
+
+def kernel_magnitudes(results: Results) -> list[Chart]:
+    """How large the values of each layer's kernel are at the end, a line a strength; nothing in older results."""
+    if "kernel_magnitudes" not in results.data:
+        return []
+    counts = results.data["kernel_magnitudes"].sortby("l2")
+    counts = counts.sum([name for name in stats.DRAWS if name in counts.dims])
+    layout = marks.layout("magnitude", "% of the values")
+    layout["xaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "power"}
+    layout["yaxis"] |= {"rangemode": "tozero"}
+    how = "A line a strength: how many of the kernel's values are how large, all trials together. L2 moves them to the "
+    how += "left. The first and the last point also count what lies beyond."
+    strengths = counts["l2"].values
+    charts = []
+    for layer in counts["layer"].values:
+        traces = []
+        for index, (l2, colour) in enumerate(zip(strengths, marks.strength_colours(strengths), strict=True)):
+            values = counts.sel(layer=layer, l2=l2).values
+            if not values.any():  # every trial has diverged
+                continue
+            share = 100 * values / values.sum()
+            texts = [f"l2 = {l2:.3g}, about {at:.2g}: {part:.3g}%" for at, part in zip(MIDDLES, share, strict=True)]
+            look = {"color": colour, "width": 2, "shape": "hvh", "dash": "solid" if l2 else "dash"}
+            traces.append(marks.trace(MIDDLES, share, texts) | {"mode": "lines", "line": look, "meta": index})
+        charts.append(Chart(f"Values of the kernel of {layer}", how, {"data": traces, "layout": layout}))
+    return charts
 
 
 def over_strengths(results: Results) -> list[Chart]:

@@ -23,6 +23,7 @@ from l2jax.results import read_config
 
 
 MOST_ROUNDS = 20
+FIGURE_FORMATS = ("png", "svg", "pdf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Options(SweepConfig):
     """Least time between checkpoints."""
     refine: int = 0
     """Rounds of more strengths around the best."""
+    figures: str = "png"
+    """Pictures: png; svg or pdf: in that format, too."""
     tensorboard: bool = False
     """Write event files for TensorBoard."""
     profile: Path | None = None
@@ -57,6 +60,8 @@ class Options(SweepConfig):
             raise InvalidInput("checkpoint_minutes", minutes, "minutes, 0 to 1e6; 0: after every epoch")
         if not isinstance(self.refine, int) or not 0 <= self.refine <= MOST_ROUNDS:
             raise InvalidInput("refine", self.refine, f"a whole number, 0 to {MOST_ROUNDS}")
+        if self.figures not in FIGURE_FORMATS:
+            raise InvalidInput("figures", self.figures, ", ".join(FIGURE_FORMATS))
         if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             accepted = "an installation with tensorboardX: pip install 'l2jax[tensorboard]'"
             raise InvalidInput("tensorboard", "no tensorboardX", accepted)
@@ -98,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         from l2jax.run import run
 
-        names = ("profile", "quiet", "checkpoint_minutes", "refine", "tensorboard")
+        names = ("profile", "quiet", "checkpoint_minutes", "refine", "figures", "tensorboard")
         how = {name: getattr(options, name) for name in names}
         return run(options.sweep, options.resume or options.run_dir, resume=options.resume is not None, **how)
     except InvalidInput as error:

@@ -20,15 +20,17 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
 from l2jax import train
+from l2jax.collect import collect
 from l2jax.config import DOMAINS, InvalidInput, SweepConfig, parse_values
 from l2jax.data import Dataset, as_dataset, load_dataset
 from l2jax.devices import Plan, plan_chunks, use_every_core
 from l2jax.fused import DEFAULT_LOWERING, Lowering
+from l2jax.magnitudes import MIDDLES
 from l2jax.model import Model, check_model, cnn_for, model_name
 from l2jax.programs import PER_TRIAL, SHARED, Programs, compile_programs
 from l2jax.progress import Epoch as Epoch
 from l2jax.progress import Progress, each_of, part_of, places_of, progress_of, rows_of, stacked, state_of
-from l2jax.results import Results, collect
+from l2jax.results import Results
 from l2jax.train import Part, TrainState, Trial
 from l2jax.trials import EVALUATION_BATCH, make_trials, share_data
 from l2jax.tuning import Tuning, autotune, default_tuning, fastest_of
@@ -184,7 +186,8 @@ class Sweep:
         curves = [values.shape for values in progress.metrics.values()]
         if sizes[0] > self.num_trials or sizes[1] > self.config.epochs:
             raise ValueError(f"{sizes[0]} trials, {sizes[1]} epochs are more than there are")
-        if {*columns} != {sizes[:1]} or not {*curves} <= {sizes[:2], sizes}:
+        known = {*columns} <= {sizes[:1], (sizes[0], len(MIDDLES))} and {*curves} <= {sizes[:2], sizes}
+        if not known:
             raise ValueError("metrics of unequal numbers of trials or epochs")
 
     def restore(self, progress: Progress) -> None:

@@ -109,11 +109,11 @@ def _run(number: str, name: str, results: Results, drawn: dict[str, dict[str, An
         f'<p class="note">{_on_intervals(along)}</p>',
         "<h3>Against strength</h3>",
         *_figures(number, [*charts.over_strengths(along), *charts.learning_rates(results)], drawn),
-        "<h3>Over epochs</h3>",
+        "<h3>Over epochs, and at the end</h3>",
         f'<fieldset data-run="{number}"><legend>L2 strengths shown</legend>{"".join(chips)}'
         '<span><button type="button" value="all">all</button> <button type="button" value="none">none</button></span>'
         "</fieldset>",
-        *_figures(number, charts.over_epochs(along), drawn, switched=True),
+        *_figures(number, [*charts.over_epochs(along), *charts.kernel_magnitudes(along)], drawn, switched=True),
         "<h3>Every strength</h3>",
         '<p class="note">At the last epoch: means and standard errors over the trials that did not diverge. A click '
         "on a heading sorts.</p>",

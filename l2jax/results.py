@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,9 +19,6 @@ from l2jax.intact import read_checked, write_with_sums
 if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should not wait for them
     import pandas as pd
     import xarray as xr
-
-    from l2jax.progress import Epoch
-    from l2jax.train import Evaluation
 
 DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fraction
     "l2": ("L2 strength", "1"),
@@ -43,6 +39,8 @@ DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fractio
     "l2_norm": ("sum of squared kernels", "1"),
     "kernel_norm": ("Euclidean norm of a layer's kernel", "1"),
     "layer": ("layer", "1"),
+    "kernel_magnitudes": ("values of a layer's kernel by magnitude, at the end", "1"),
+    "magnitude": ("magnitude of a kernel's value, the middle of its bin", "1"),
     "test_loss": ("test cross-entropy at the end", "nat"),
     "test_accuracy": ("test accuracy at the end", "1"),
     "diverged": ("the trial stopped being finite", "1"),
@@ -51,7 +49,7 @@ DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fractio
 }
 OPTIONAL = (
     *("learning_rate", "weight_decay", "label_smoothing", "fold", "running_objective", "running_accuracy"),
-    *("val_ece", "kernel_norm", "layer", "diverged_epoch"),
+    *("val_ece", "kernel_norm", "layer", "kernel_magnitudes", "magnitude", "diverged_epoch"),
 )
 """Those of them that results of an older version lack; and `fold` is for cross-validation alone."""
 REPEATED = ("seed", "fold")
@@ -73,7 +71,9 @@ class Results:
     `data` has dimensions `l2`, `seed` and `epoch` (counted from 1), `fold` if there was cross-validation, and those
     other hyperparameters that took several values. Its variables are those of `DESCRIPTIONS`: `test_loss`,
     `test_accuracy`, `diverged`, `diverged_epoch` and `best_epoch` hold one value a trial, all others one an epoch,
-    `kernel_norm` one a `layer`, too. A diverged trial holds NaN from there on. `config` is a dict of JSON values.
+    `kernel_norm` one a `layer`, too. `kernel_magnitudes` counts, for each trial and `layer`, the values of the kernel
+    at the end by `magnitude`, as `l2jax.magnitudes` says. A diverged trial holds NaN from there on. `config` is a dict
+    of JSON values.
 
     Raises ValueError if a variable is missing, if there is no epoch, or if `config` is not JSON.
     """
@@ -170,7 +170,7 @@ class Results:
 
     def trials(self) -> pd.DataFrame:
         """One row a trial: its hyperparameters, seed and fold, what it reached at the last epoch, `best_val_loss`."""
-        last = self.data.isel(epoch=-1, drop=True).drop_dims("layer", errors="ignore")
+        last = self.data.isel(epoch=-1, drop=True).drop_dims(["layer", "magnitude"], errors="ignore")
         return last.assign(best_val_loss=self.data["val_loss"].min("epoch")).to_dataframe().reset_index()
 
     def table(self) -> pd.DataFrame:
@@ -222,55 +222,6 @@ def read_config(run_dir: str | os.PathLike[str]) -> SweepConfig:
     except Exception as error:  # JSON of any form
         accepted = f"a run folder with the {CONFIG} of a sweep ({reason(error)})"
         raise InvalidInput("resume", run_dir, accepted) from error
-
-
-def collect(
-    axes: dict[str, tuple], history: Sequence[Epoch], tested: Mapping[tuple[int, ...], Evaluation], config: dict
-) -> Results:
-    """Results from the epochs of all chunks of trials, and from the chunks whose test part has been evaluated.
-
-    Trials are in the order of the axes' product, the last axis fastest; but the last one of all is that of `layer`,
-    which metrics may have. What has not been trained is NaN.
-    """
-    import xarray as xr
-
-    if not history:
-        raise ValueError("results without a finished epoch")
-    axes = axes.copy()
-    layers = axes.pop("layer")
-    grid = tuple(len(values) for values in axes.values())
-    num_trials, num_epochs = math.prod(grid), max(epoch.epoch for epoch in history)
-    curves = {
-        name: np.full((num_trials, num_epochs, *values.shape[1:]), np.nan)
-        for name, values in history[0].metrics.items()
-    }
-    per_trial = {name: np.full(num_trials, np.nan) for name in ("test_loss", "test_accuracy")}
-    diverged = np.zeros(num_trials, bool)
-    for epoch in history:
-        for name, values in epoch.metrics.items():
-            curves[name][list(epoch.trials), epoch.epoch - 1] = values
-        diverged[list(epoch.trials)] = np.isnan(epoch.metrics["val_loss"])
-    for trials, evaluation in tested.items():
-        per_trial["test_loss"][list(trials)] = evaluation.loss
-        per_trial["test_accuracy"][list(trials)] = evaluation.accuracy
-    for values in per_trial.values():
-        values[diverged] = np.nan
-    val_loss = curves["val_loss"]
-    lowest = np.where(np.isnan(val_loss), np.inf, val_loss).argmin(-1) + 1
-    per_trial |= {"diverged": diverged, "diverged_epoch": np.where(diverged, np.isfinite(val_loss).sum(-1) + 1, 0)}
-    per_trial |= {"best_epoch": np.where(np.isnan(val_loss).all(-1), 0, lowest)}
-
-    dims = (*axes, "epoch", "layer")
-    variables = {
-        name: (dims[: len(grid) + values.ndim - 1], values.reshape(*grid, *values.shape[1:]))
-        for name, values in curves.items()
-    }
-    variables |= {name: (tuple(axes), values.reshape(grid)) for name, values in per_trial.items()}
-    variables = {name: variables[name] for name in DESCRIPTIONS if name in variables}
-    coords = {**{name: list(values) for name, values in axes.items()}, "epoch": np.arange(1, num_epochs + 1)}
-    data = xr.Dataset(variables, coords | {"layer": list(layers)})
-    single = [name for name, values in axes.items() if len(values) == 1 and name not in ("l2", "seed")]
-    return Results(data.squeeze(single).drop_vars("fold" if "fold" in single else []), config)
 
 
 def load_results(run_dir: str | os.PathLike[str]) -> Results:

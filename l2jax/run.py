@@ -41,6 +41,7 @@ def run(
     quiet: bool = False,
     checkpoint_minutes: float = 1.0,
     refine: int = 0,
+    figures: str = "png",
     tensorboard: bool = False,
 ) -> int:
     """Trains a sweep, saves and prints what came out.
@@ -52,6 +53,7 @@ def run(
       quiet: prints nothing but errors.
       checkpoint_minutes: least time between checkpoints, but for those at the end of a chunk and of the run.
       refine: how often to extend the finished sweep by the strengths that its results suggest.
+      figures: the format of the pictures, as matplotlib calls it; PNG is written in any case.
       tensorboard: writes event files.
 
     Returns:
@@ -81,7 +83,7 @@ def run(
                     _train(sweep, checkpoints, run_dir, checkpoint_minutes * 60, epochs, asked, log)
                 with progress.status("testing, saving, drawing"):
                     results = sweep.results()
-                    _save(results, sweep, checkpoints, run_dir)
+                    _save(results, sweep, checkpoints, run_dir, {"png", figures})
                 refined = _refined(sweep.config, results) if refine and sweep.finished else None
                 if refined is None:
                     break
@@ -157,11 +159,12 @@ def _restore(sweep: Sweep, checkpoints: Checkpoints, progress: Console) -> None:
         sweep.restore(found)
 
 
-def _save(results: Results, sweep: Sweep, checkpoints: Checkpoints, run_dir: Path) -> None:
+def _save(results: Results, sweep: Sweep, checkpoints: Checkpoints, run_dir: Path, figure_formats: set[str]) -> None:
     for name, figure in plot.figures(results):
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=150)
-        write_whole(run_dir / f"{name}.png", png.getvalue())
+        for kind in figure_formats:
+            content = io.BytesIO()
+            figure.savefig(content, format=kind, dpi=150)
+            write_whole(run_dir / f"{name}.{kind}", content.getvalue())
     with contextlib.suppress(ValueError):  # no trial has finished without diverging
         write_whole(run_dir / "best_params.npz", _best_params(results, sweep, checkpoints))
     results.save(run_dir)

@@ -12,6 +12,7 @@ from flax import nnx
 from jax import Array, lax
 
 from l2jax.calibration import BINS, calibration_error, calibration_sums
+from l2jax.magnitudes import MIDDLES, count_magnitudes
 
 Params = nnx.State
 Apply = Callable[[Params, Array], Array]
@@ -60,6 +61,8 @@ class Evaluation(NamedTuple):
     penalty: Array
     squared_norms: dict[str, Array]
     """Sum of squares of each layer's kernel."""
+    magnitudes: dict[str, Array]
+    """Of each layer's kernel, as `l2jax.magnitudes` counts them; of the test part alone, otherwise 0."""
 
 
 class Part:
@@ -87,9 +90,19 @@ def penalty(params: Params, l2: Array) -> Array:
 
 
 def squared_norms(params: Params) -> dict[str, Array]:
-    """Sum of squares of each layer's kernel, by the layer's name."""
+    """Sum of squares of each layer's kernel."""
+    return {layer: jnp.sum(kernel**2) for layer, kernel in kernels(params).items()}
+
+
+def magnitudes_of(params: Params) -> dict[str, Array]:
+    """How many values of each layer's kernel are how large: see `l2jax.magnitudes`."""
+    return {layer: count_magnitudes(kernel) for layer, kernel in kernels(params).items()}
+
+
+def kernels(params: Params) -> dict[str, Array]:
+    """Each layer's kernel, by the layer's name."""
     layers = nnx.to_flat_state(params)
-    return {"/".join(map(str, path[:-1])): jnp.sum(p[...] ** 2) for path, p in layers if path[-1] == "kernel"}
+    return {"/".join(map(str, path[:-1])): param[...] for path, param in layers if path[-1] == "kernel"}
 
 
 def objective(
@@ -174,9 +187,17 @@ def evaluate(state: TrainState, trial: Trial, part: Array, data: Data, apply: Ap
 
     nothing = jnp.float32(0), jnp.int32(0), jnp.zeros((3, BINS))
     loss, correct, calibration = lax.fori_loop(0, -(-size // batch_size), add_batch, nothing)
-    norms = squared_norms(state.params)
     ece = calibration_error(calibration)
-    return Evaluation(loss / size, correct / size, ece, penalty(state.params, trial.l2), norms)
+    none = {layer: jnp.zeros(MIDDLES.shape) for layer in kernels(state.params)}
+    magnitudes = lax.cond(part == Part.TEST, magnitudes_of, lambda _: none, state.params)
+    return Evaluation(
+        loss / size,
+        correct / size,
+        ece,
+        penalty(state.params, trial.l2),
+        squared_norms(state.params),
+        magnitudes,
+    )
 
 
 def shuffled(key: Array, indices: Array) -> Array:

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import stats
 from test_results import STRENGTHS, swept_twice, synthetic
 
-from l2jax.plot import figures, heat_map, loss_curves, objective_curves, validation_curve
+from l2jax.plot import figures, heat_map, loss_curves, objective_curves, overfitting, validation_curve
 
 ALL_DIVERGED = [(l2, seed, 1 + 3 * seed) for l2 in (0.0, 0.01, 0.1) for seed in range(3)]
 CASES = {
@@ -268,11 +268,34 @@ def test_heat_map_crosses_out_what_diverged():
     np.testing.assert_array_equal(crosses, [[2, 0], [2, 1]])
 
 
+def test_overfitting_shows_gap_and_rise_with_intervals():
+    results = synthetic(noise=0.04, diverged=[(1e-1, 0, 4)])
+    val, train = results.data["val_loss"].values.astype(float), results.data["train_loss"].values.astype(float)
+    gap_ax, rise_ax = overfitting(results).axes
+    for ax, trials in ((gap_ax, val[..., -1] - train[..., -1]), (rise_ax, val[..., -1] - np.nanmin(val, -1))):
+        drawn = [point for bars in ax.containers for point in bars.lines[0].get_ydata()]
+        np.testing.assert_allclose(drawn, np.nanmean(trials, 1))
+        half = stats.t.ppf(0.975, 2) * trials[:-1].std(1, ddof=1) / np.sqrt(3)  # 2 trials are left of the last one
+        ends = np.concatenate([bars.lines[2][0].get_segments() for bars in ax.containers])[:-1, :, 1]
+        low, high = trials[:-1].mean(1) - half, trials[:-1].mean(1) + half
+        np.testing.assert_allclose(ends, np.stack([low if ax is gap_ax else low.clip(0), high], 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("case", ["only 0", "one trial, one epoch", "all diverged", "20 strengths"])
+def test_overfitting_is_drawn_whatever_came_out(case):
+    figure = overfitting(CASES[case])
+    figure.savefig(io.BytesIO(), format="png")
+    assert [text.get_text() for ax in figure.axes for text in ax.texts if "diverged" in text.get_text()] == (
+        ["every trial diverged"] * 2 if case == "all diverged" else []
+    )
+
+
 def test_heat_map_of_what_was_not_swept_is_an_error():
     with pytest.raises(ValueError, match="learning_rate did not take several values"):
         heat_map(synthetic())
 
 
 def test_figures_are_those_that_fit_the_results():
-    assert [name for name, _ in figures(synthetic())] == ["loss_curves", "validation_curve", "objective_curves"]
+    expected = ["loss_curves", "validation_curve", "overfitting", "objective_curves"]
+    assert [name for name, _ in figures(synthetic())] == expected
     assert [name for name, _ in figures(swept_twice())][-1] == "heat_map_learning_rate"

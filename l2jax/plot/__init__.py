@@ -8,10 +8,20 @@ from matplotlib.figure import Figure
 
 from l2jax.plot.curves import loss_curves, objective_curves
 from l2jax.plot.heat_map import heat_map
+from l2jax.plot.magnitudes import kernel_magnitudes
+from l2jax.plot.overfitting import overfitting
 from l2jax.plot.strength import validation_curve
 from l2jax.results import Results
 
-__all__ = ["figures", "heat_map", "loss_curves", "objective_curves", "validation_curve"]
+__all__ = [
+    "figures",
+    "heat_map",
+    "kernel_magnitudes",
+    "loss_curves",
+    "objective_curves",
+    "overfitting",
+    "validation_curve",
+]
 
 
 def figures(results: Results) -> Iterator[tuple[str, Figure]]:
@@ -19,7 +29,10 @@ def figures(results: Results) -> Iterator[tuple[str, Figure]]:
     line = results.along_l2()
     yield "loss_curves", loss_curves(line)
     yield "validation_curve", validation_curve(line)
-    if "running_objective" in line.data:  # which older results lack
+    yield "overfitting", overfitting(line)
+    if "kernel_magnitudes" in line.data:  # which older results lack
+        yield "kernel_magnitudes", kernel_magnitudes(line)
+    if "running_objective" in line.data:
         yield "objective_curves", objective_curves(line)
     for other in results.swept:
         if other != "l2" and results.data.sizes["l2"] > 1:

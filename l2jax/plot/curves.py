@@ -52,7 +52,7 @@ def _curves(
         axes = list(figure.subplots(1, 2))
     every_diverged = results.data["diverged"].sortby("l2")
     epochs, strengths = results.data["epoch"].values, every_diverged["l2"].values
-    styles = _strength_styles(strengths)
+    styles = strength_styles(strengths)
     for ax, (title, values) in zip(axes, panels.items(), strict=True):
         low, high = _limits(values, results.data["diverged"])
         for l2, style in zip(strengths, styles, strict=True):
@@ -71,17 +71,21 @@ def _curves(
         ax.set(title=title, xlabel="epoch", ylabel=label, yscale="log", ylim=(low, high))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         finish(ax)
-    lines = zip(strengths[::-1], styles[::-1], strict=True)  # as the lines lie: the strongest is the highest
-    handles = [Line2D([], [], label=name_of(l2), linewidth=2, **style) for l2, style in lines]
-    if every_diverged.any():
-        handles.append(Line2D([], [], label="diverged", color="0.2", **CROSS))
-    columns, size = math.ceil(len(handles) / 24), "small" if len(handles) > 14 else "medium"
-    beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "ncols": columns, "fontsize": size}
-    axes[-1].legend(handles=handles, title="L2 strength", labelspacing=0.3, frameon=False, **beside)
+    crosses = [Line2D([], [], label="diverged", color="0.2", **CROSS)] if every_diverged.any() else []
+    strength_legend(axes[-1], strengths, styles, crosses)
     return cast(Figure, axes[0].figure)
 
 
-def _strength_styles(strengths: np.ndarray) -> list[dict[str, Any]]:
+def strength_legend(ax: Axes, strengths: np.ndarray, styles: list[dict[str, Any]], also: Sequence[Line2D] = ()) -> None:
+    """Beside the axes: what the line of each strength looks like."""
+    lines = zip(strengths[::-1], styles[::-1], strict=True)  # as the lines lie: the strongest is the highest
+    handles = [*(Line2D([], [], label=name_of(l2), linewidth=2, **style) for l2, style in lines), *also]
+    columns, size = math.ceil(len(handles) / 24), "small" if len(handles) > 14 else "medium"
+    beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "ncols": columns, "fontsize": size}
+    ax.legend(handles=handles, title="L2 strength", labelspacing=0.3, frameon=False, **beside)
+
+
+def strength_styles(strengths: np.ndarray) -> list[dict[str, Any]]:
     """From light (weak, but visible on white) to dark (strong); strength 0 is black and dashed."""
     colours = iter(matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1.0, np.count_nonzero(strengths))))
     zero = {"color": "black", "linestyle": "--", "zorder": 2.5}

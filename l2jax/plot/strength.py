@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -10,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator
 
+from l2jax.plot.axis import parts_of, places_of, strength_axis
 from l2jax.plot.style import CROSS, TRAINING, VALIDATION, finish, name_of, trials_shown
 from l2jax.results import Results
 
@@ -43,7 +43,7 @@ def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Fi
         if training:
             _draw_metric(ax, results, training, TRAINING, "training")
         _draw_choices(ax, results, validation, named=ax is loss_ax)
-        _strength_axis(ax, results)
+        strength_axis(ax, results)
     _draw_gap(gap_ax, results)
     gap_ax.set_ylim(0, 1.05 * gap_ax.get_ylim()[1])
     for ax in axes:
@@ -61,8 +61,8 @@ def _draw_metric(ax: Axes, results: Results, metric: str, style: dict[str, Any],
     last = results.data.sortby("l2").isel(epoch=-1)
     trials = last[metric].where(~last["diverged"]).transpose("l2", ...).values.reshape(last.sizes["l2"], -1)
     table = results.table()
-    places = _places(table.index.values)
-    for part in _parts(table.index.values):
+    places = places_of(table.index.values)
+    for part in parts_of(table.index.values):
         faint: dict[str, Any] = style | {"markersize": 2.5, "linewidth": 0.7, "alpha": 0.35}
         ax.plot(places[part], trials[part], **faint)
         mean, error = table[metric].to_numpy()[part], table[f"{metric}_se"].to_numpy()[part]
@@ -75,8 +75,8 @@ def _draw_metric(ax: Axes, results: Results, metric: str, style: dict[str, Any],
 def _draw_gap(ax: Axes, results: Results) -> None:
     """Shades what lies between the mean training and the mean validation loss."""
     table = results.table()
-    places = _places(table.index.values)
-    for part in _parts(table.index.values):
+    places = places_of(table.index.values)
+    for part in parts_of(table.index.values):
         x, low, high = places[part], table["train_loss"].to_numpy()[part], table["val_loss"].to_numpy()[part]
         if len(x) == 1:  # a point has no area: a narrow bar
             half = 1.02 * (places[-1] / places[0]) ** 0.03
@@ -87,7 +87,7 @@ def _draw_gap(ax: Axes, results: Results) -> None:
 def _draw_choices(ax: Axes, results: Results, metric: str, named: bool) -> None:
     """Marks the strengths that the two rules choose, and with crosses those with a diverged trial."""
     table = results.table()
-    table["place"] = _places(table.index.values)
+    table["place"] = places_of(table.index.values)
     diverged = table["place"][table["num_diverged"] > 0]
     if len(diverged):
         at_top = {"transform": ax.get_xaxis_transform(), "label": "has a diverged trial" if named else None}
@@ -105,44 +105,3 @@ def _draw_choices(ax: Axes, results: Results, metric: str, named: bool) -> None:
         label = f"{rule}: {name_of(l2)}" if named else None
         filled = {"marker": marker, "markersize": size, "markerfacecolor": "#F0E442", "zorder": 4}
         ax.plot(place, table[metric][l2], label=label, **style, **filled)
-
-
-def _strength_axis(ax: Axes, results: Results) -> None:
-    """A logarithmic axis of strengths, broken between 0 and the others."""
-    strengths = results.table().index.values
-    places = _places(strengths)
-    span = places[-1] / places[0]
-    margin = 1.3 * span**0.05
-    ax.set(xlabel="L2 strength", xscale="log", xlim=(places[0] / margin, places[-1] * margin))
-    positive = strengths[strengths > 0]
-    low, high = np.log10(positive[[0, -1]]) if positive.size else (0.0, -1.0)
-    powers = 10.0 ** np.arange(math.ceil(low - 0.01), math.floor(high + 0.01) + 1)
-    ticks: list[float] = []
-    for tick in powers if len(powers) > 1 else positive:
-        if not ticks or math.log(tick / ticks[-1]) > 0.15 * math.log(span):
-            ticks.append(float(tick))
-    labels = [f"$10^{{{math.log10(tick):.0f}}}$" if len(powers) > 1 else name_of(tick) for tick in ticks]
-    if strengths[0] == 0:
-        ticks, labels = [float(places[0]), *ticks], ["0", *labels]
-        if len(places) > 1:
-            cut = {"boxstyle": "square,pad=0.05", "facecolor": ax.get_facecolor(), "edgecolor": "none"}
-            middle, below = math.sqrt(places[0] * places[1]), ax.get_xaxis_transform()
-            ax.text(middle, 0, "//", transform=below, bbox=cut, zorder=5, ha="center", va="center")
-    ax.set_xticks(ticks, labels)
-    ax.set_xticks(positive, minor=True)
-    ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _places(strengths: np.ndarray) -> np.ndarray:
-    """Where the sorted strengths stand on a logarithmic axis: 0 stands a step left of the weakest other."""
-    if strengths[0] > 0:
-        return strengths
-    if len(strengths) == 1:
-        return np.ones(1)
-    step = max(3.0, (strengths[-1] / strengths[1]) ** 0.18)
-    return np.concatenate([[strengths[1] / step], strengths[1:]])
-
-
-def _parts(strengths: np.ndarray) -> list[np.ndarray]:
-    """Masks of what a line may join: 0 is no point of a logarithmic axis, so it stays alone."""
-    return [part for part in (strengths == 0, strengths > 0) if part.any()]
