@@ -25,11 +25,20 @@ from l2jax.config import DOMAINS, InvalidInput, SweepConfig, parse_values
 from l2jax.data import Dataset, as_dataset, load_dataset
 from l2jax.devices import Plan, plan_chunks, use_every_core
 from l2jax.fused import DEFAULT_LOWERING, Lowering
-from l2jax.magnitudes import MIDDLES
 from l2jax.model import Model, check_model, cnn_for, model_name
 from l2jax.programs import PER_TRIAL, SHARED, Programs, compile_programs
 from l2jax.progress import Epoch as Epoch
-from l2jax.progress import Progress, each_of, part_of, places_of, progress_of, rows_of, stacked, state_of
+from l2jax.progress import (
+    Progress,
+    check_progress,
+    each_of,
+    part_of,
+    places_of,
+    progress_of,
+    rows_of,
+    stacked,
+    state_of,
+)
 from l2jax.results import Results
 from l2jax.train import Part, TrainState, Trial
 from l2jax.trials import EVALUATION_BATCH, make_trials, share_data
@@ -180,15 +189,7 @@ class Sweep:
 
     def check(self, progress: Progress) -> None:
         """Raises an exception for progress, arrays or their shapes, that `restore` could not take over."""
-        state_of(progress, self._abstract_state())
-        sizes = progress.trials.l2.shape[0], progress.seconds.shape[0], len(self._layers)
-        columns = [values.shape for values in (*progress.trials, *jax.tree.leaves(progress.tested))]
-        curves = [values.shape for values in progress.metrics.values()]
-        if sizes[0] > self.num_trials or sizes[1] > self.config.epochs:
-            raise ValueError(f"{sizes[0]} trials, {sizes[1]} epochs are more than there are")
-        known = {*columns} <= {sizes[:1], (sizes[0], len(MIDDLES))} and {*curves} <= {sizes[:2], sizes}
-        if not known:
-            raise ValueError("metrics of unequal numbers of trials or epochs")
+        check_progress(progress, self._abstract_state(), self.num_trials, self.config.epochs, len(self._layers))
 
     def restore(self, progress: Progress) -> None:
         """Takes over what a sweep with these trials among its own has come to; of trials it knows already, nothing.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from l2jax.magnitudes import MIDDLES
 from l2jax.train import Evaluation, TrainState, Trial
 
 Tree = TypeVar("Tree")
@@ -94,6 +95,20 @@ def state_of(progress: Progress, like: TrainState) -> TrainState:
     ):
         raise ValueError("the state of another network or optimizer")
     return jax.tree.unflatten(jax.tree.structure(like), [given[path] for path in expected])
+
+
+def check_progress(progress: Progress, like: TrainState, most_trials: int, most_epochs: int, num_layers: int) -> None:
+    """Raises ValueError for progress whose arrays do not fit each other, `like`, or a sweep of so many trials."""
+    state_of(progress, like)
+    num_trials, num_epochs = len(progress.trials.l2), len(progress.seconds)
+    if num_trials > most_trials or num_epochs > most_epochs:
+        raise ValueError(f"{num_trials} trials, {num_epochs} epochs are more than there are")
+    of_trials = {values.shape for values in (*progress.trials, *jax.tree.leaves(progress.tested))}
+    of_epochs = {values.shape for values in progress.metrics.values()}
+    curve = num_trials, num_epochs
+    known = of_trials <= {(num_trials,), (num_trials, len(MIDDLES))} and of_epochs <= {curve, (*curve, num_layers)}
+    if not known:
+        raise ValueError("metrics of unequal numbers of trials or epochs")
 
 
 def rows_of(tree: Tree, rows: Sequence[int]) -> Tree:

@@ -26,6 +26,7 @@ from l2jax.engine import Sweep
 from l2jax.events import event_files
 from l2jax.files import reason
 from l2jax.intact import write_whole, write_with_sums
+from l2jax.process import asked_to_stop, locked
 from l2jax.progress import Epoch, places_of, rows_of, tuples_of
 from l2jax.report import write_report
 from l2jax.results import CONFIG, Results, config_json
@@ -71,7 +72,7 @@ def run(
         _make_folder("profile", profile)
     run_dir = run_dir if resume and run_dir else _make_run_dir(run_dir)
     try:
-        with _locked(run_dir), _asked_to_stop() as asked:
+        with locked(run_dir), asked_to_stop() as asked:
             checkpoints = Checkpoints(run_dir)
             if resume:
                 _restore(sweep, checkpoints, progress)
@@ -215,54 +216,6 @@ def _make_folder(option: str, path: Path, exist_ok: bool = True) -> None:
         raise InvalidInput(option, path, f"a folder that can be written ({reason(error)})") from None
     if not os.access(path, os.W_OK):
         raise InvalidInput(option, path, "a folder that can be written")
-
-
-@contextlib.contextmanager
-def _locked(run_dir: Path) -> Iterator[None]:
-    """Keeps other processes from the folder. The system drops the lock of a process that ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # on Windows
-        yield
-        return
-    lock = run_dir / ".lock"
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            accepted = f"a run folder that no other process uses; process {file.read(20).strip()} does"
-            raise InvalidInput("resume", run_dir, accepted) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # a folder with something in it stays
-                if [path.name for path in run_dir.iterdir()] == [lock.name]:
-                    lock.unlink()
-                    run_dir.rmdir()
-
-
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[list[int]]:
-    """Gives a list that the first Ctrl-C or SIGTERM adds its number to; the second one interrupts as usual."""
-    asked: list[int] = []
-
-    def on_first(number: int, _: object) -> None:
-        asked.append(number)
-        for each, handler in usual.items():
-            signal.signal(each, handler)
-        # Straight to the file: a print that this came in the middle of could not stand another one.
-        os.write(2, b"\nstopping after this epoch (once more: at once)\n")
-
-    usual: dict[int, Any] = {number: signal.signal(number, on_first) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
 
 
 def _append(path: Path, line: bytes) -> None:

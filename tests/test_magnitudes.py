@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.patches import StepPatch
 from test_engine import mlp
 from test_results import STRENGTHS, synthetic
 
@@ -59,7 +60,7 @@ def test_a_panel_a_layer_and_a_line_a_strength():
     figure = kernel_magnitudes(results)
     assert [ax.get_title() for ax in figure.axes] == ["conv", "dense"]
     for ax, layer in zip(figure.axes, ("conv", "dense"), strict=True):
-        *_, strongest = (patch.get_data() for patch in ax.patches)
+        *_, strongest = (patch.get_data() for patch in ax.patches if isinstance(patch, StepPatch))
         expected = results.data["kernel_magnitudes"].sel(layer=layer, l2=STRENGTHS[-1]).values[1:].sum(0)
         np.testing.assert_allclose(strongest.values, 100 * expected / expected.sum())
         np.testing.assert_allclose(strongest.edges, EDGES)

@@ -273,10 +273,11 @@ def test_overfitting_shows_gap_and_rise_with_intervals():
     val, train = results.data["val_loss"].values.astype(float), results.data["train_loss"].values.astype(float)
     gap_ax, rise_ax = overfitting(results).axes
     for ax, trials in ((gap_ax, val[..., -1] - train[..., -1]), (rise_ax, val[..., -1] - np.nanmin(val, -1))):
-        drawn = [point for bars in ax.containers for point in bars.lines[0].get_ydata()]
+        parts = [bars for bars in ax.containers if isinstance(bars, ErrorbarContainer)]
+        drawn = np.concatenate([bars.lines[0].get_ydata() for bars in parts])
         np.testing.assert_allclose(drawn, np.nanmean(trials, 1))
         half = stats.t.ppf(0.975, 2) * trials[:-1].std(1, ddof=1) / np.sqrt(3)  # 2 trials are left of the last one
-        ends = np.concatenate([bars.lines[2][0].get_segments() for bars in ax.containers])[:-1, :, 1]
+        ends = np.concatenate([bars.lines[2][0].get_segments() for bars in parts])[:-1, :, 1]
         low, high = trials[:-1].mean(1) - half, trials[:-1].mean(1) + half
         np.testing.assert_allclose(ends, np.stack([low if ax is gap_ax else low.clip(0), high], 1), atol=1e-12)
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from tiny_run import CONFIG
 
 import l2jax
-from l2jax import engine
+from l2jax import engine, process
 from l2jax import run as run_module
 from l2jax.checkpoint import Checkpoints
 from l2jax.config import InvalidInput
@@ -175,7 +175,7 @@ def test_other_data_under_the_same_name_are_refused(tmp_path, undisturbed, monke
 
 def test_a_folder_in_use_is_refused_and_one_whose_process_died_is_not(tmp_path, undisturbed):
     shutil.copytree(undisturbed, tmp_path / "run")
-    with run_module._locked(tmp_path / "run"), pytest.raises(InvalidInput, match=f"process {os.getpid()} does"):
+    with process.locked(tmp_path / "run"), pytest.raises(InvalidInput, match=f"process {os.getpid()} does"):
         tiny_run.run(tmp_path / "run", resume=True)
     (tmp_path / "run" / ".lock").write_text("1\n")  # left behind
     assert tiny_run.run(tmp_path / "run", resume=True) == 0
