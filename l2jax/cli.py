@@ -24,6 +24,7 @@ from l2jax.results import read_config
 
 MOST_ROUNDS = 20
 FIGURE_FORMATS = ("png", "svg", "pdf")
+KEEP = ("best", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Options(SweepConfig):
     """Rounds of more strengths around the best."""
     figures: str = "png"
     """Pictures: png; svg or pdf: in that format, too."""
+    keep: str = "best"
+    """Trained parameters to keep: best, of that trial; all."""
     tensorboard: bool = False
     """Write event files for TensorBoard."""
     profile: Path | None = None
@@ -62,6 +65,8 @@ class Options(SweepConfig):
             raise InvalidInput("refine", self.refine, f"a whole number, 0 to {MOST_ROUNDS}")
         if self.figures not in FIGURE_FORMATS:
             raise InvalidInput("figures", self.figures, ", ".join(FIGURE_FORMATS))
+        if self.keep not in KEEP:
+            raise InvalidInput("keep", self.keep, ", ".join(KEEP))
         if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             accepted = "an installation with tensorboardX: pip install 'l2jax[tensorboard]'"
             raise InvalidInput("tensorboard", "no tensorboardX", accepted)
@@ -103,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         from l2jax.run import run
 
-        names = ("profile", "quiet", "checkpoint_minutes", "refine", "figures", "tensorboard")
+        names = ("profile", "quiet", "checkpoint_minutes", "refine", "figures", "keep", "tensorboard")
         how = {name: getattr(options, name) for name in names}
         return run(options.sweep, options.resume or options.run_dir, resume=options.resume is not None, **how)
     except InvalidInput as error:

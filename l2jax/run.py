@@ -26,8 +26,9 @@ from l2jax.engine import Sweep
 from l2jax.events import event_files
 from l2jax.files import reason
 from l2jax.intact import write_whole, write_with_sums
+from l2jax.params import params_file
 from l2jax.process import asked_to_stop, locked
-from l2jax.progress import Epoch, places_of, rows_of, tuples_of
+from l2jax.progress import Epoch
 from l2jax.report import write_report
 from l2jax.results import CONFIG, Results, config_json
 from l2jax.stats import next_strengths
@@ -43,6 +44,7 @@ def run(
     checkpoint_minutes: float = 1.0,
     refine: int = 0,
     figures: str = "png",
+    keep: str = "best",
     tensorboard: bool = False,
 ) -> int:
     """Trains a sweep, saves and prints what came out.
@@ -55,6 +57,7 @@ def run(
       checkpoint_minutes: least time between checkpoints, but for those at the end of a chunk and of the run.
       refine: how often to extend the finished sweep by the strengths that its results suggest.
       figures: the format of the pictures, as matplotlib calls it; PNG is written in any case.
+      keep: whose trained parameters stay in a file of their own, "best" or "all".
       tensorboard: writes event files.
 
     Returns:
@@ -84,7 +87,7 @@ def run(
                     _train(sweep, checkpoints, run_dir, checkpoint_minutes * 60, epochs, asked, log)
                 with progress.status("testing, saving, drawing"):
                     results = sweep.results()
-                    _save(results, sweep, checkpoints, run_dir, {"png", figures})
+                    _save(results, sweep, checkpoints, run_dir, {"png", figures}, {"best", keep})
                 refined = _refined(sweep.config, results) if refine and sweep.finished else None
                 if refined is None:
                     break
@@ -160,37 +163,19 @@ def _restore(sweep: Sweep, checkpoints: Checkpoints, progress: Console) -> None:
         sweep.restore(found)
 
 
-def _save(results: Results, sweep: Sweep, checkpoints: Checkpoints, run_dir: Path, figure_formats: set[str]) -> None:
+def _save(
+    results: Results, sweep: Sweep, checkpoints: Checkpoints, run_dir: Path, formats: set[str], keep: set[str]
+) -> None:
     for name, figure in plot.figures(results):
-        for kind in figure_formats:
+        for kind in formats:
             content = io.BytesIO()
             figure.savefig(content, format=kind, dpi=150)
             write_whole(run_dir / f"{name}.{kind}", content.getvalue())
-    with contextlib.suppress(ValueError):  # no trial has finished without diverging
-        write_whole(run_dir / "best_params.npz", _best_params(results, sweep, checkpoints))
+    for kept in keep:
+        with contextlib.suppress(ValueError):  # no trial has finished without diverging
+            write_whole(run_dir / f"{kept}_params.npz", params_file(kept, results, sweep, checkpoints))
     results.save(run_dir)
     write_report({str(run_dir): results}, run_dir / "report.html")
-
-
-def _best_params(results: Results, sweep: Sweep, checkpoints: Checkpoints) -> bytes:
-    """The content of best_params.npz: the parameters of `Results.best_trial` by path, as in "dense/bias"."""
-    best = results.best_trial()
-    place = np.ravel_multi_index(
-        [values.index(best.get(name, values[0])) for name, values in sweep.axes.items()],
-        [len(values) for values in sweep.axes.values()],
-    )
-    trial = rows_of(sweep.trials, [int(place)])
-    for progress, _ in checkpoints.load(sweep.check, lambda _: None, tuples_of(trial)[0]):
-        row = places_of(trial, progress.trials)[0]
-        params = {
-            path.removeprefix("params/"): values[row]
-            for path, values in progress.state.items()
-            if path.startswith("params/")
-        }
-        content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **params)
-        return content.getvalue()
-    raise OSError("no checkpoint of the best trial is left")
 
 
 def _make_run_dir(run_dir: Path | None) -> Path:

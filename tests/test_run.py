@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import gc
+import io
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import faults
 import jax
 import kill
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import tiny_run
@@ -28,6 +30,7 @@ from l2jax import engine, process
 from l2jax import run as run_module
 from l2jax.checkpoint import Checkpoints
 from l2jax.config import InvalidInput
+from l2jax.params import params_file
 
 NUM_YIELDS = 6  # 3 epochs of 2 chunks
 
@@ -207,6 +210,20 @@ def test_best_parameters_load_into_a_network(undisturbed):
     assert accuracy == pytest.approx(results.data["test_accuracy"].sel(best).item())
     reached = results.data["val_loss"].sel(l2=best["l2"]).isel(epoch=-1)
     assert reached.sel(seed=best["seed"]) == reached.min()
+
+
+def test_parameters_of_all_trials_are_in_the_order_of_the_summary(undisturbed):
+    results, sweep = l2jax.load_results(undisturbed), tiny_run.sweep()
+    content = params_file("all", results, sweep, Checkpoints(undisturbed))
+    params = dict(np.load(io.BytesIO(content)))
+    summary = pd.read_csv(undisturbed / "summary.csv")
+    norms = sum((values**2).reshape(len(summary), -1).sum(1) for path, values in params.items() if "kernel" in path)
+    np.testing.assert_allclose(norms, summary["l2_norm"], rtol=1e-5)
+    assert len({*summary["l2_norm"]}) == len(summary)  # or no order could be told from another
+    best = results.best_trial()
+    row = np.flatnonzero((summary["l2"] == best["l2"]) & (summary["seed"] == best["seed"]))
+    for path, values in np.load(undisturbed / "best_params.npz").items():
+        np.testing.assert_array_equal(params[path][row[0]], values)
 
 
 # Divergence
