@@ -11,7 +11,7 @@ import jax
 import psutil
 
 if TYPE_CHECKING:
-    from l2jax.engine import Programs
+    from l2jax.programs import Programs
 
 
 class Plan(NamedTuple):

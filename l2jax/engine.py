@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib.metadata
 import platform
 import time
@@ -16,33 +15,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
 from l2jax import train
 from l2jax.collect import collect
 from l2jax.config import DOMAINS, InvalidInput, SweepConfig, parse_values
 from l2jax.data import Dataset, as_dataset, load_dataset
-from l2jax.devices import Plan, plan_chunks, use_every_core
-from l2jax.fused import DEFAULT_LOWERING, Lowering
-from l2jax.model import Model, check_model, cnn_for, model_name
-from l2jax.programs import PER_TRIAL, SHARED, Programs, compile_programs
+from l2jax.devices import Plan, use_every_core
+from l2jax.model import Model, check_model, model_name
+from l2jax.placement import Placement
+from l2jax.programs import PER_TRIAL
 from l2jax.progress import Epoch as Epoch
-from l2jax.progress import (
-    Progress,
-    check_progress,
-    each_of,
-    part_of,
-    places_of,
-    progress_of,
-    rows_of,
-    stacked,
-    state_of,
-)
+from l2jax.progress import Progress, check_progress, each_of, part_of, places_of, progress_of, stacked, state_of
 from l2jax.results import Results
-from l2jax.train import Part, TrainState, Trial
-from l2jax.trials import EVALUATION_BATCH, make_trials, share_data
-from l2jax.tuning import Tuning, autotune, default_tuning, fastest_of
+from l2jax.train import Part, TrainState
+from l2jax.trials import make_trials, share_data
+from l2jax.tuning import Tuning
 
 
 def sweep(
@@ -104,30 +92,25 @@ class Sweep:
         image_shape, num_classes = self.dataset.images.shape[1:], self.dataset.num_classes
         if model and config.bfloat16:
             raise InvalidInput("bfloat16", "a model of your own", "l2jax.CNN, or layers with dtype=jnp.bfloat16")
-        self.model, self.optimizer = model, optimizer
-        params = check_model(self._model(), image_shape, num_classes)
-        self._num_params = sum(param.size for param in jax.tree.leaves(params))
-        self._layers = tuple(jax.eval_shape(train.squared_norms, params))
+        self.axes = {name: getattr(config, name) for name in DOMAINS}
+        self.axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
+        self.trials = make_trials(self.axes)
+        self.num_trials = len(self.trials.l2)
         data = share_data(config, self.dataset)
         self._num_examples = np.count_nonzero(data.parts[Part.TRAIN] >= 0, axis=-1)
         if config.batch_size > (fewest := self._num_examples.min()):
             accepted = f"at most the {fewest} examples of the training part"
             raise InvalidInput("batch_size", config.batch_size, accepted)
+        self.placement = Placement(config, self.trials, data, num_classes, model, optimizer)
+        params = check_model(self.placement.model(), image_shape, num_classes)
+        self._num_params = sum(param.size for param in jax.tree.leaves(params))
+        self._layers = tuple(jax.eval_shape(train.squared_norms, params))
 
-        self.axes = {name: getattr(config, name) for name in DOMAINS}
-        self.axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
-        self.trials = make_trials(self.axes)
-        self.num_trials = len(self.trials.l2)
         self.history: list[Epoch] = []
+        self.seconds = {"compiling": 0.0, "training": 0.0, "evaluating": 0.0}
         self._done = np.zeros(self.num_trials, int)  # epochs
         self._diverged = np.zeros(self.num_trials, bool)
         self._tested: dict[tuple[int, ...], train.Evaluation] = {}
-        self.seconds = {"compiling": 0.0, "training": 0.0, "evaluating": 0.0}
-
-        self.devices = jax.local_devices()[: min(config.devices or self.num_trials, self.num_trials)]
-        self._mesh = jax.make_mesh((len(self.devices),), ("trial",), devices=self.devices)
-        self._data = self._put(data, SHARED)
-        self._planned: tuple[Plan, Programs] | None = None
         self._as_before: tuple[int, Tuning] | None = None
         self._held: tuple[tuple[int, ...], TrainState] | None = None  # the trials of the last epoch, and their state
         self._waiting: dict[int, TrainState] = {}  # each trial's, in the host's memory, until it is trained on
@@ -135,14 +118,13 @@ class Sweep:
     @property
     def plan(self) -> Plan:
         """How many trials are held at once. Compiles, the first time."""
-        if self._planned is None:
+        if self.placement.plan is None:
+            trials_at_once = self.config.trials_at_once
             if self._as_before:
-                trials_at_once, self.tuning = self._as_before
-                self._planned = self._make_plan(trials_at_once, exactly=True)
-            else:
-                self.tuning = self._autotuned() if self.config.autotune else self._default_tuning()
-                self._planned = self._make_plan(self.config.trials_at_once)
-        return self._planned[0]
+                trials_at_once, self.placement.tuning = self._as_before
+            self._make_plan(trials_at_once, exactly=self._as_before is not None)
+        assert self.placement.plan
+        return self.placement.plan
 
     def epochs(self, profile: Path | None = None) -> Iterator[Epoch]:
         """Trains chunk after chunk of trials, and yields after each epoch of each.
@@ -157,10 +139,10 @@ class Sweep:
             try:
                 yield from self._train(trials, profile)
             except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or len(trials) <= len(self.devices):
+                if "RESOURCE_EXHAUSTED" not in str(error) or len(trials) <= len(self.placement.devices):
                     raise
                 self._set_aside()
-                self._planned = self._make_plan(-(-len(trials) // 2))
+                self._make_plan(-(-len(trials) // 2))
 
     def results(self) -> Results:
         """What came out of the epochs that are complete; the test part is evaluated after the last of them."""
@@ -189,7 +171,8 @@ class Sweep:
 
     def check(self, progress: Progress) -> None:
         """Raises an exception for progress, arrays or their shapes, that `restore` could not take over."""
-        check_progress(progress, self._abstract_state(), self.num_trials, self.config.epochs, len(self._layers))
+        state = self.placement.abstract_state()
+        check_progress(progress, state, self.num_trials, self.config.epochs, len(self._layers))
 
     def restore(self, progress: Progress) -> None:
         """Takes over what a sweep with these trials among its own has come to; of trials it knows already, nothing.
@@ -203,7 +186,7 @@ class Sweep:
         if not rows:
             return
         progress, trials = part_of(progress, rows), tuple(places[row] for row in rows)
-        state = state_of(progress, self._abstract_state())
+        state = state_of(progress, self.placement.abstract_state())
         num_examples = float(self._num_examples[progress.trials.split].sum())
         for number, seconds in enumerate(progress.seconds.tolist(), start=1):
             metrics = {name: values[:, number - 1] for name, values in progress.metrics.items()}
@@ -222,7 +205,8 @@ class Sweep:
 
         Whatever memory is free, as many trials are held at once, and they are computed in the same way.
         """
-        same = {"num_trials": self.num_trials, "num_devices": len(self.devices), "device": self.devices[0].device_kind}
+        devices = self.placement.devices
+        same = {"num_trials": self.num_trials, "num_devices": len(devices), "device": devices[0].device_kind}
         asked = {"trials_at_once": self.config.trials_at_once, "autotune": self.config.autotune}
         if same.items() <= description.items() and asked.items() <= description["sweep"].items():
             self._as_before = description["trials_at_once"], Tuning(**description["tuning"])
@@ -240,19 +224,19 @@ class Sweep:
     def _train(self, trials: tuple[int, ...], profile: Path | None) -> Iterator[Epoch]:
         if self._held and self._held[0] != trials:
             self._set_aside()
-        put = self._put_trials(trials)
+        placement, put = self.placement, self.placement.put_trials(trials)
         done = self._done[trials[0]]
         if self._held:
             state = self._held[1]
         elif done:
-            state = self._put(self._padded(stacked([self._waiting[trial] for trial in trials])), PER_TRIAL)
+            state = placement.put_rows(stacked([self._waiting[trial] for trial in trials]))
         else:
-            state = self._programs.init(put)
+            state = placement.programs.init(put)
         traced = min(done + 2, self.config.epochs)
         for number in range(done + 1, self.config.epochs + 1):
             with jax.profiler.trace(profile) if profile and number == traced else contextlib.nullcontext():
                 start = time.perf_counter()
-                trained, running = self._programs.epoch(state, put, np.int32(number), self._data)
+                trained, running = placement.programs.epoch(state, put, np.int32(number), placement.data)
                 jax.block_until_ready(trained)
                 seconds = time.perf_counter() - start
             metrics = self._measured(trained, trials, running)
@@ -286,12 +270,12 @@ class Sweep:
 
     def _with_frozen(self, before: TrainState, after: TrainState, frozen: np.ndarray) -> TrainState:
         """The state after an epoch, but that of frozen trials (len(trials),) as it was before."""
-        stays = self._put(self._padded(frozen), PER_TRIAL)
+        stays = self.placement.put_rows(frozen)
 
         def chosen(before: jax.Array, after: jax.Array) -> jax.Array:
             return jnp.where(stays.reshape(-1, *[1] * (after.ndim - 1)), before, after)
 
-        return self._put(jax.tree.map(chosen, before, after), PER_TRIAL)
+        return self.placement.put(jax.tree.map(chosen, before, after), PER_TRIAL)
 
     def _measured(self, state: TrainState, trials: tuple[int, ...], running: train.Running) -> dict[str, np.ndarray]:
         fit, held_out = self._evaluated(state, trials, Part.TRAIN), self._evaluated(state, trials, Part.VAL)
@@ -314,116 +298,32 @@ class Sweep:
 
     def _evaluated(self, state: TrainState, trials: tuple[int, ...], part: int) -> train.Evaluation:
         start = time.perf_counter()
-        evaluation = self._programs.evaluate(state, self._put_trials(trials), np.int32(part), self._data)
+        placement, put = self.placement, self.placement.put_trials(trials)
+        evaluation = placement.programs.evaluate(state, put, np.int32(part), placement.data)
         evaluation = jax.tree.map(lambda values: np.array(values)[: len(trials)], evaluation)
         self.seconds["evaluating"] += time.perf_counter() - start
         return evaluation
 
-    @property
-    def _programs(self) -> Programs:
-        assert self._planned  # by `plan`
-        return self._planned[1]
-
-    def _make_plan(self, trials_at_once: int | None, exactly: bool = False) -> tuple[Plan, Programs]:
+    def _make_plan(self, trials_at_once: int | None, exactly: bool = False) -> None:
         start = time.perf_counter()
-        most = max(size for _, size in self._to_train())
-        if exactly:
-            assert trials_at_once
-            plan, programs = plan_chunks(self._compiled, trials_at_once, self.devices, trials_at_once)
-            planned = plan._replace(num_chunks=-(-most // trials_at_once)), programs
-        else:
-            planned = plan_chunks(self._compiled, most, self.devices, trials_at_once)
+        self.placement.make_plan(max(size for _, size in self._to_train()), trials_at_once, exactly)
         self.seconds["compiling"] += time.perf_counter() - start
-        return planned
-
-    def _compiled(self, num_trials: int, tuning: Tuning | None = None) -> Programs:
-        tuning = tuning or self.tuning
-        return compile_programs(
-            self._model(tuning.few_products),
-            self.optimizer,
-            self.config.batch_size,
-            EVALUATION_BATCH,
-            self._put_trials(range(num_trials), num_trials),
-            self._data,
-            self._mesh,
-            tuning.side_by_side,
-        )
-
-    def _abstract_state(self) -> TrainState:
-        """The shapes of one trial's state."""
-        init = functools.partial(train.init, model=self._model(), optimizer=self.optimizer)
-        return jax.eval_shape(init, jax.tree.map(lambda values: jax.ShapeDtypeStruct((), values.dtype), self.trials))
-
-    def _model(self, few_products: int = DEFAULT_LOWERING.few_products) -> Model:
-        """The person's own, or the sweep's, which can be tuned."""
-        if self.model:
-            return self.model
-        dtype = jnp.bfloat16 if self.config.bfloat16 else jnp.float32
-        return cnn_for(self.dataset.images.shape[1:], self.dataset.num_classes, Lowering(dtype, few_products))
-
-    def _default_tuning(self) -> Tuning:
-        return default_tuning(self.devices[0], -(-self.num_trials // len(self.devices)))
-
-    def _autotuned(self) -> Tuning:
-        trials = self._put_trials(range(self.num_trials), self.num_trials)
-        num_examples = 16 * self.config.batch_size  # enough to tell the ways apart
-        parts = np.array(self._data.parts)
-        parts[Part.TRAIN, :, num_examples:] = -1
-        few = self._data._replace(parts=self._put(parts, SHARED))
-
-        def seconds(tuning: Tuning) -> float:
-            programs = self._compiled(self.num_trials, tuning)
-            state = programs.init(trials)
-
-            def train() -> TrainState:
-                nonlocal state
-                state, _ = programs.epoch(state, trials, np.int32(1), few)
-                return state
-
-            return fastest_of(train)
-
-        what = (
-            self.devices[0].device_kind,
-            jax.__version__,
-            model_name(self._model()),
-            self.dataset.images.shape[1:],
-            self.dataset.num_classes,
-            self.config.batch_size,
-            self.config.bfloat16,
-            f"{self.num_trials} trials on {len(self.devices)}",
-        )
-        return autotune(", ".join(map(str, what)), -(-self.num_trials // len(self.devices)), seconds)
-
-    def _put_trials(self, trials: Sequence[int], size: int | None = None) -> Trial:
-        """These trials on the devices, as many as a chunk has, or `size`."""
-        return self._put(self._padded(rows_of(self.trials, trials), size), PER_TRIAL)
-
-    def _padded(self, tree: Any, size: int | None = None) -> Any:
-        """The last of (n, ...) repeated up to the size of a chunk, and to equal numbers on all devices."""
-        size = size or self.plan.trials_at_once
-        size += -size % len(self.devices)
-        return jax.tree.map(lambda values: values[np.minimum(np.arange(size), len(values) - 1)], tree)
-
-    def _put(self, tree: Any, spec: PartitionSpec) -> Any:
-        return jax.device_put(tree, NamedSharding(self._mesh, spec))
 
     def description(self) -> dict[str, Any]:
         """What a reader of the results needs to know to run the sweep again."""
-        if self._planned:
-            layout: tuple[int, Tuning] | None = self._planned[0].trials_at_once, self.tuning
-        else:
-            layout = self._as_before
+        plan, tuning, devices = self.placement.plan, self.placement.tuning, self.placement.devices
+        layout = (plan.trials_at_once, tuning) if plan and tuning else self._as_before
         packages = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
         return {
             "sweep": dataclasses.asdict(self.config),
-            "model": model_name(self._model()),
+            "model": model_name(self.placement.model()),
             "num_params": self._num_params,
             "num_trials": self.num_trials,
             "data": self.dataset.digest,
             "trials_at_once": layout and layout[0],
             "tuning": layout and layout[1]._asdict(),
-            "device": self.devices[0].device_kind,
-            "num_devices": len(self.devices),
+            "device": devices[0].device_kind,
+            "num_devices": len(devices),
             "platform": platform.platform(),
             "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
             "seconds": self.seconds,

@@ -68,7 +68,7 @@ def run(
     with progress.status(f"loading {config.dataset}"):
         dataset = load_dataset(config.dataset, config.data_dir)
         sweep = Sweep(config, dataset)
-    if sweep.devices[0].platform == "gpu" and "deterministic" not in os.environ.get("XLA_FLAGS", ""):
+    if sweep.placement.devices[0].platform == "gpu" and "deterministic" not in os.environ.get("XLA_FLAGS", ""):
         progress.print("warning: sums come in any order on this device, and differ by rounding from run to run")
         progress.print("XLA_FLAGS=--xla_gpu_deterministic_ops=true prevents it, at the price of time")
     if profile:

@@ -99,7 +99,7 @@ def test_an_artificial_limit_makes_chunks(small_sweep, monkeypatch):
 
 def test_out_of_memory_halves_the_chunk(whole, small_sweep):
     sweep = small_sweep()
-    programs = sweep.plan and sweep._planned[1]
+    programs = sweep.plan and sweep.placement.programs
     calls = []
 
     def runs_out(*args):
@@ -108,7 +108,7 @@ def test_out_of_memory_halves_the_chunk(whole, small_sweep):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
         return programs.epoch(*args)
 
-    sweep._planned = sweep._planned[0], programs._replace(epoch=runs_out)
+    sweep.placement.programs = programs._replace(epoch=runs_out)
     list(sweep.epochs())
     assert len(calls) == 2 and sweep.plan.trials_at_once == 5
     assert sweep.results().data.identical(whole.data)

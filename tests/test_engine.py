@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 import l2jax
-from l2jax import InvalidInput, Sweep, SweepConfig, engine
+from l2jax import InvalidInput, Sweep, SweepConfig, placement
 from l2jax.tuning import Tuning
 
 CURVES = ["train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm"]
@@ -181,7 +181,7 @@ def test_results_do_not_depend_on_chunks(nine_trials, small):
 
 def test_results_do_not_depend_on_trials_side_by_side(nine_trials, small, monkeypatch):
     """A CPU core takes one trial after the other; accelerators take blocks of them at once. 5 is no multiple of 2."""
-    monkeypatch.setattr(engine, "default_tuning", lambda *_: Tuning(side_by_side=2))
+    monkeypatch.setattr(placement, "default_tuning", lambda *_: Tuning(side_by_side=2))
     in_blocks = sweep_small(small, STRENGTHS, 3)
     assert in_blocks.config["tuning"]["side_by_side"] == 2
     assert_same_trials(in_blocks.data, nine_trials.data)

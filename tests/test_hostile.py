@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import l2jax
-from l2jax import cli, engine
+from l2jax import cli, placement
 from l2jax.checkpoint import Checkpoints
 from l2jax.config import DOMAINS, InvalidInput, SweepConfig
 from l2jax.intact import seal
@@ -27,10 +27,10 @@ from l2jax.results import read_config
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
-    usual = engine.compile_programs
+    usual = placement.compile_programs
     tiny_run.compile_once()
     yield
-    engine.compile_programs = usual
+    placement.compile_programs = usual
 
 
 @pytest.fixture(scope="module")

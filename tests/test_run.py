@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from tiny_run import CONFIG
 
 import l2jax
-from l2jax import engine, process
+from l2jax import placement, process
 from l2jax import run as run_module
 from l2jax.checkpoint import Checkpoints
 from l2jax.config import InvalidInput
@@ -37,10 +37,10 @@ NUM_YIELDS = 6  # 3 epochs of 2 chunks
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
-    usual = engine.compile_programs
+    usual = placement.compile_programs
     tiny_run.compile_once()
     yield
-    engine.compile_programs = usual
+    placement.compile_programs = usual
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_resumed_on_one_device_it_is_equal_up_to_rounding(tmp_path, expected):
     sweep = tiny_run.sweep(dataclasses.replace(CONFIG, devices=1))
     take_over(sweep, tmp_path)
     data, _ = finished(sweep)
-    assert len(sweep.devices) == 1
+    assert len(sweep.placement.devices) == 1
     for name in data:
         np.testing.assert_allclose(data[name], expected[0][name], rtol=1e-5, err_msg=str(name))
 
@@ -163,7 +163,7 @@ def test_asked_to_stop_it_saves_and_can_go_on(number, tmp_path, undisturbed, mon
 
 def test_a_finished_run_is_resumed_without_training(tmp_path, undisturbed, monkeypatch):
     shutil.copytree(undisturbed, tmp_path / "run")
-    monkeypatch.setattr(engine, "compile_programs", lambda *_: pytest.fail("it compiles"))
+    monkeypatch.setattr(placement, "compile_programs", lambda *_: pytest.fail("it compiles"))
     assert tiny_run.run(tmp_path / "run", resume=True) == 0
     kill.assert_equal(tmp_path / "run", undisturbed)
 

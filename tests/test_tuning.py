@@ -28,7 +28,7 @@ def run(model=None, choice=ONE_BY_ONE, **options):
     options = {"l2": (0.0, 0.1), "seeds": 2, "epochs": 1, "train_size": 70, "val_size": 32, **options}
     sweep = Sweep(l2jax.SweepConfig(**options), l2jax.load_dataset("mnist_small"), model)
     if not options.get("autotune"):
-        sweep._default_tuning = lambda: choice
+        sweep.placement.tuning = choice
     list(sweep.epochs())
     return sweep
 
@@ -81,7 +81,7 @@ def test_the_fastest_is_kept_and_remembered(cache):
 
 def test_a_tuned_sweep_trains_the_same(cache):
     tuned = run(mlp, autotune=True, train_size=64)
-    assert tuned.tuning.side_by_side in (1, 2) and (cache / "l2jax" / "tuning.json").exists()
+    assert tuned.placement.tuning.side_by_side in (1, 2) and (cache / "l2jax" / "tuning.json").exists()
     assert_equal_up_to_rounding(tuned.results(), run(mlp, train_size=64).results(), 2e-5)
 
 

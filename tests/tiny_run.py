@@ -10,7 +10,7 @@ import numpy as np
 import plain
 from made_up import images_like
 
-from l2jax import engine
+from l2jax import engine, placement
 from l2jax import run as run_module
 from l2jax.config import SweepConfig
 from l2jax.data import Dataset
@@ -58,7 +58,7 @@ COMPILED: dict = {}
 
 def compile_once() -> None:
     """Lets sweeps of equal shapes share their programs, for as long as this process lasts."""
-    compile_programs = engine.compile_programs
+    compile_programs = placement.compile_programs
 
     def remembered(model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side):
         key = model, optimizer, len(trials.l2), batch_size, tuple(array.shape for array in data), mesh, side_by_side
@@ -68,4 +68,4 @@ def compile_once() -> None:
             )
         return COMPILED[key]
 
-    engine.compile_programs = remembered
+    placement.compile_programs = remembered
