@@ -14,9 +14,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """What several tests need, or commands that they start, is compiled once: most of their time is XLA's."""
+    """What several tests need, or commands that they start, is compiled once: most of their time is XLA's.
+
+    The processes of pytest-xdist share it. JAX writes its files in place, but where their total has a limit it takes a
+    lock, of the package filelock, to read and to write.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
     cache = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_compilation_cache_dir": str(folder / "compiled"),
+        "jax_compilation_cache_max_size": 10**9,
         "jax_persistent_cache_min_compile_time_secs": 0.1,
         "jax_raise_persistent_cache_errors": True,
     }

@@ -256,7 +256,8 @@ def test_best_parameters_load_as_the_readme_says(tiny_run, digits):
     assert example.count("\n") == 3
     names = {"l2jax": l2jax, "nnx": nnx, "np": np, "run_dir": run_dir}
     exec(compile(example, "README.md", "exec"), names)
-    accuracy = (names["network"](digits.test_images / np.float32(255)).argmax(-1) == digits.test_labels).mean()
+    logits = nnx.jit(names["network"])(digits.test_images / np.float32(255))
+    accuracy = (logits.argmax(-1) == digits.test_labels).mean()
     results = l2jax.load_results(run_dir)
     assert accuracy == pytest.approx(results.data["test_accuracy"].sel(results.best_trial()).item())
 

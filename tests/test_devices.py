@@ -82,7 +82,7 @@ def whole(small_sweep):
     return sweep.results()
 
 
-@pytest.mark.parametrize("trials_at_once", [4, 1])
+@pytest.mark.parametrize("trials_at_once", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_chunks_change_nothing(whole, small_sweep, trials_at_once):
     sweep = small_sweep(trials_at_once=trials_at_once)
     assert sweep.plan.trials_at_once <= trials_at_once

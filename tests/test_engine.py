@@ -122,7 +122,7 @@ def test_every_hyperparameter_equals_plain_flax(small):
 
 
 def test_wrong_labels_and_validation_on_the_test_part_equal_plain_flax(small):
-    results = sweep_small(small, [0.0, 1e-2], 2, label_noise=0.3, val_size="test", train_size=100)
+    results = sweep_small(small, STRENGTHS, 3, label_noise=0.3, val_size="test", train_size=110, epochs=2)
     assert_equals_plain_loop(results, small, mlp)
     for name in ("loss", "accuracy"):
         np.testing.assert_array_equal(results.data[f"val_{name}"].isel(epoch=-1), results.data[f"test_{name}"])

@@ -50,7 +50,7 @@ def test_pooling_equals_xla(window, strides, padding):
 
 
 def network(conv, pool):
-    """Three convolutions on three channels, for one trial: parameters, images and labels to a loss."""
+    """Two convolutions on three channels, for one trial: parameters, images and labels to a loss."""
 
     def loss(kernels, images):
         x = images
@@ -63,7 +63,7 @@ def network(conv, pool):
 
 def test_vmap_and_scan_on_real_digits(digits):
     images = np.repeat(digits.images[:4].astype(np.float32) / 255, 3, -1)
-    kernels = [normal(i, 2, 3, 3, c, d) / 3 for i, (c, d) in enumerate([(3, 4), (4, 4), (4, 5)])]  # of two trials
+    kernels = [normal(i, 2, 3, 3, c, d) / 3 for i, (c, d) in enumerate([(3, 4), (4, 5)])]  # of two trials
 
     def grads(conv, pool):
         def step(carry, scale):

@@ -30,6 +30,8 @@ CASES = {
     "20 strengths": synthetic((0.0, *np.logspace(-6, 0, 19))),
     "within a decade": synthetic((0.0, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08)),
 }
+BETWEEN = "one strength", "one seed", "one epoch"
+"""Of these, "only 0" and "one trial, one epoch" are the extremes."""
 
 
 def lines(ax, label):
@@ -45,7 +47,7 @@ def crosses(ax):
 
 
 @pytest.mark.parametrize("draw", [loss_curves, validation_curve])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in BETWEEN)) for case in CASES])
 def test_nothing_is_clipped_or_overlaps(draw, case):
     figure = draw(CASES[case])
     png = io.BytesIO()

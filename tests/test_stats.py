@@ -88,7 +88,7 @@ def simulated(num_sweeps: int, num_strengths: int, trials: int, effect=0.0) -> n
     return 0.4 + 0.05 * of_seed + 0.01 * own + effect * (np.arange(num_strengths) == 3)[:, None]
 
 
-@pytest.mark.parametrize("trials", [3, 5, 10])
+@pytest.mark.parametrize("trials", [3, pytest.param(5, marks=pytest.mark.slow), 10])
 def test_where_l2_does_nothing_fewer_than_1_in_20_sweeps_claim_anything(trials):
     _, p = stats.against_first(simulated(100_000, 8, trials))  # so many as the rate is close to 1 in 20
     assert 0.04 < (p < 0.05).any(-1).mean() < 0.05

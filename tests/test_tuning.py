@@ -14,8 +14,10 @@ from l2jax.tuning import Tuning
 ONE_BY_ONE = Tuning(1)
 
 
-def mlp(rngs):
-    return plain.MLP(784, 10, rngs=rngs)
+def small_sweep(small, **options):
+    """Of the shapes of test_engine.py, whose programs need no compiling anew."""
+    config = l2jax.SweepConfig((0.0, 1e-2, 0.3), 3, train_size=None, val_size=40, **options)
+    return Sweep(config, small, lambda rngs: plain.MLP(49, 10, rngs=rngs))
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +26,10 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(model=None, choice=ONE_BY_ONE, **options):
+def run(choice=ONE_BY_ONE, **options):
     options = {"l2": (0.0, 0.1), "seeds": 2, "epochs": 1, "train_size": 70, "val_size": 32, **options}
-    sweep = Sweep(l2jax.SweepConfig(**options), l2jax.load_dataset("mnist_small"), model)
-    if not options.get("autotune"):
-        sweep.placement.tuning = choice
+    sweep = Sweep(l2jax.SweepConfig(**options), l2jax.load_dataset("mnist_small"))
+    sweep.placement.tuning = choice
     list(sweep.epochs())
     return sweep
 
@@ -38,6 +39,7 @@ def assert_equal_up_to_rounding(actual, expected, tolerance):
         np.testing.assert_allclose(actual.data[name], expected.data[name], rtol=tolerance)
 
 
+@pytest.mark.slow  # a larger network; a small one is in test_engine.py, the convolution under vmap in test_fused.py
 def test_side_by_side_equals_one_after_the_other():
     """As accelerators do it: the trial axis is vmapped, and each product is a batch of matrix products."""
     both = [run(choice=Tuning(n)).results() for n in (1, 2)]  # of 4 trials, each device has 2
@@ -79,14 +81,15 @@ def test_the_fastest_is_kept_and_remembered(cache):
     assert tuning.autotune("a device", 6, seconds) == Tuning(2) and asked
 
 
-def test_a_tuned_sweep_trains_the_same(cache):
-    tuned = run(mlp, autotune=True, train_size=64)
+def test_a_tuned_sweep_trains_the_same(small, cache, monkeypatch):
+    monkeypatch.setattr(tuning, "_candidates", lambda _: [ONE_BY_ONE, Tuning(2)])
+    tuned, usual = small_sweep(small, epochs=1, autotune=True), small_sweep(small, epochs=1)
+    for sweep in tuned, usual:
+        list(sweep.epochs())
     assert tuned.placement.tuning.side_by_side in (1, 2) and (cache / "l2jax" / "tuning.json").exists()
-    assert_equal_up_to_rounding(tuned.results(), run(mlp, train_size=64).results(), 2e-5)
+    assert_equal_up_to_rounding(tuned.results(), usual.results(), 2e-5)
 
 
-def test_profile_writes_a_trace(tmp_path):
-    config = l2jax.SweepConfig(l2=(0.0, 0.1), seeds=2, epochs=2, train_size=64, val_size=32)
-    sweep = Sweep(config, l2jax.load_dataset("mnist_small"), mlp)
-    list(sweep.epochs(profile=tmp_path / "trace"))
+def test_profile_writes_a_trace(small, tmp_path):
+    list(small_sweep(small, epochs=2).epochs(profile=tmp_path / "trace"))
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))

@@ -79,7 +79,7 @@ def test_where_l2_does_nothing_fewer_than_50_verdicts_of_1000_claim_anything():
     _, p = stats.against_first(sweeps)
     claimed = (p < 0.05).any(-1)
     assert 20 < claimed.sum() < 50
-    for index in [*np.flatnonzero(claimed), *np.flatnonzero(~claimed)[:20]]:  # the words say what the numbers do
+    for index in [*np.flatnonzero(claimed)[:10], *np.flatnonzero(~claimed)[:10]]:  # the words say what the numbers do
         first = verdict(of_losses(sweeps[index]))[0]
         assert ("clearly" in first) == claimed[index] == (not re.match("No (clear )?evidence", first))
 
