@@ -182,21 +182,26 @@ class Results:
 
         Standard errors take folds as dependent, as `stats.standard_error` says, and seeds as independent.
         """
-        from l2jax.stats import standard_error  # which imports this module
+        import pandas as pd
 
-        trials = self.trials()
-        trials["gap"] = trials["val_loss"] - trials["train_loss"]
-        averaged = [name for name in AVERAGED if name in trials]
-        values = [*averaged, "best_epoch"]
-        trials[values] = trials[values].astype("float64").mask(trials["diverged"])
-        settings = trials.groupby(self.swept)
-        means = settings[averaged].mean()
-        num_folds = self.data.sizes.get("fold")
-        standard_errors = settings[averaged].agg(lambda values: float(standard_error(values.to_numpy(), num_folds)))
-        table = means.join(standard_errors.add_suffix("_se"))
-        table = table[[name for metric in averaged for name in (metric, f"{metric}_se")]]
-        best_epoch, num_diverged = settings["best_epoch"].median(), settings["diverged"].sum()
-        return table.assign(best_epoch=best_epoch, num_diverged=num_diverged)
+        from l2jax.stats import mean_of, standard_error  # which imports this module
+
+        data = self.data.isel(epoch=-1, drop=True).sortby(self.swept)
+        data = data.assign(gap=data["val_loss"] - data["train_loss"])
+        settings = pd.MultiIndex.from_product([data[name].values for name in self.swept], names=self.swept)
+
+        def by_trial(name: str) -> np.ndarray:
+            return data[name].transpose(*self.swept, ...).values.reshape(len(settings), -1).astype(np.float64)
+
+        diverged = by_trial("diverged") > 0
+        columns: dict[str, np.ndarray] = {}
+        for metric in (name for name in AVERAGED if name in data):
+            values = np.where(diverged, np.nan, by_trial(metric))
+            columns[metric] = mean_of(values)
+            columns[f"{metric}_se"] = standard_error(values, data.sizes.get("fold"))
+        best_epoch = pd.DataFrame(np.where(diverged, np.nan, by_trial("best_epoch"))).median(axis=1).to_numpy()
+        columns |= {"best_epoch": best_epoch, "num_diverged": diverged.sum(1)}
+        return pd.DataFrame(columns, settings if len(self.swept) > 1 else settings.get_level_values(0))
 
     def save(self, run_dir: str | os.PathLike[str]) -> None:
         """Writes config.json, results.nc (NetCDF 3), summary.csv (a row a trial) and SHA256SUMS into `run_dir`."""

@@ -48,7 +48,7 @@ def standard_error(values: np.ndarray, num_folds: int | None = None) -> np.ndarr
     num = np.isfinite(values).sum(-1)
     overlap = 1 / (num_folds - 1) if num_folds else 0.0
     with np.errstate(invalid="ignore", divide="ignore"):
-        deviations = values - _mean(values)[..., None]
+        deviations = values - mean_of(values)[..., None]
         variance = np.nansum(deviations**2, -1) / (num - 1)
         return np.where(num > 1, np.sqrt(variance * (1 / num + overlap)), np.nan)
 
@@ -61,7 +61,7 @@ def estimate(values: np.ndarray, num_folds: int | None = None) -> Estimate:
     """
     from scipy import stats
 
-    mean, num = _mean(values), np.isfinite(values).sum(-1)
+    mean, num = mean_of(values), np.isfinite(values).sum(-1)
     se = standard_error(values, num_folds)
     # Equal values in float32 leave rounding errors behind, of about 1e-8 for losses and accuracies.
     known = (num >= FEWEST) & (se > 1e-7)
@@ -210,14 +210,14 @@ def methods(results: Results) -> pd.DataFrame:
         if not ending:
             members["weight decay"] = (l2 == 0) & (decay > 0)
         for method, member in members.items():
-            mean = np.where(member & finished, _mean(values["val_loss"]), np.inf)
+            mean = np.where(member & finished, mean_of(values["val_loss"]), np.inf)
             if not np.isfinite(mean).any():
                 continue
             at = int(mean.argmin())
             row = {axis: float(data[axis][at]) for axis in axes} | {"settings": int(member.sum())}
             for metric in metrics:
                 of_setting = values[metric][at]
-                row |= {metric: float(_mean(of_setting)), f"{metric}_se": float(standard_error(of_setting, folds))}
+                row |= {metric: float(mean_of(of_setting)), f"{metric}_se": float(standard_error(of_setting, folds))}
             if none is None and method == "none":
                 none = values["val_loss"][at]
             elif none is not None:
@@ -233,7 +233,7 @@ def _by_trial(values: xr.DataArray) -> np.ndarray:
     return values.transpose(first, *sorted(map(str, rest))).values.reshape(values.sizes[first], -1)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def mean_of(values: np.ndarray) -> np.ndarray:
     """Over the last axis, NaN left out; NaN of nothing, without the warning of numpy's own."""
     num = np.isfinite(values).sum(-1)
     return np.where(num > 0, np.nansum(values, -1) / np.maximum(num, 1), np.nan)
