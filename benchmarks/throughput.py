@@ -54,7 +54,7 @@ class Plan(NamedTuple):
     """Peers to start at the same time."""
 
 
-FULL = Plan(1024, len(STRENGTHS), 2 * len(cores()), 2, 5, 2, 2, (1, 4, 16, 64, 256), 256, at_once=1)
+FULL = Plan(1024, len(STRENGTHS), 2 * len(cores()), 2, 3, 2, 2, (1, 4, 16, 64, 256), 256, at_once=1)
 QUICK = Plan(256, 2, len(cores()), 1, 2, 1, 2, (16, 64), 64, at_once=len(cores()))
 
 
