@@ -33,6 +33,19 @@ def compiled_once(tmp_path_factory):
         os.environ[name.upper()] = str(value)
 
 
+@pytest.fixture(scope="module")
+def programs_of_equal_shapes():
+    """Tiny sweeps of equal shapes share their programs."""
+    import tiny_run
+
+    from l2jax import placement
+
+    usual = placement.compile_programs
+    tiny_run.compile_once()
+    yield
+    placement.compile_programs = usual
+
+
 @pytest.fixture(scope="session")
 def digits():
     """The embedded data set: real digits, with the blank regions in which pooling meets ties."""

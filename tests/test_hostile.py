@@ -18,19 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import l2jax
-from l2jax import cli, placement
+from l2jax import cli
 from l2jax.checkpoint import Checkpoints
 from l2jax.config import DOMAINS, InvalidInput, SweepConfig
 from l2jax.intact import seal
 from l2jax.results import read_config
 
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once():
-    usual = placement.compile_programs
-    tiny_run.compile_once()
-    yield
-    placement.compile_programs = usual
+pytestmark = pytest.mark.usefixtures("programs_of_equal_shapes")
 
 
 @pytest.fixture(scope="module")

@@ -32,15 +32,9 @@ from l2jax.checkpoint import Checkpoints
 from l2jax.config import InvalidInput
 from l2jax.params import params_file
 
+pytestmark = pytest.mark.usefixtures("programs_of_equal_shapes")
+
 NUM_YIELDS = 6  # 3 epochs of 2 chunks
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once():
-    usual = placement.compile_programs
-    tiny_run.compile_once()
-    yield
-    placement.compile_programs = usual
 
 
 @pytest.fixture(scope="module")
