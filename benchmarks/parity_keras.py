@@ -7,8 +7,8 @@ l2 = 2c, and the objective here. Its `loss` and `accuracy` are averages over the
 
 First, both start from the same parameters and see the same batches: with the optimizer that each has, and with Keras'
 Adam in l2jax, too. The two differ in where they add epsilon, which tells in the first steps. Then each draws its own,
-and what they reach is compared by the difference of their means over seeds: Welch's t test, after Holm's correction for the
-number of comparisons.
+and the means over seeds of what they reach are compared by Welch's t test, with Holm's correction for the number of
+comparisons.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from l2jax.intact import write_whole
 from l2jax.results import Results
 
 QUESTION = "Does L2 regularisation prevent overfitting here, and how strong should it be?"
+ALL = ("train_size", "devices", "trials_at_once")
+"""Options that take all there are, if they are not given."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 
 
@@ -183,17 +185,22 @@ def _what_was_done(results: Results) -> str:
     """In a sentence, from the data themselves, and from the config as far as it tells."""
     data, config = results.data, results.config.get("sweep", {})
     sizes = {str(name): size for name, size in data["diverged"].sizes.items()}
-    names = {"l2": "L2 strengths", "seed": "seeds", "fold": "folds"}
-    product = " x ".join(f"{size} {names.get(name, name.replace('_', ' ') + 's')}" for name, size in sizes.items())
-    text = f"{data['diverged'].size} networks ({product}) were trained for {data.sizes['epoch']} epochs"
+    names = {"l2": "L2 strength"}
+    product = " x ".join(_count(size, names.get(name, name.replace("_", " "))) for name, size in sizes.items())
+    networks, epochs = _count(data["diverged"].size, "network"), _count(data.sizes["epoch"], "epoch")
+    text = f"{networks} ({product}), trained for {epochs}"
     if "dataset" in config:
         text += f" on {config['dataset']}"
     if config.get("train_size"):
         text += f", {config['train_size']} training examples each"
     if seconds := sum(results.config.get("seconds", {}).values()):
         number, device = results.config.get("num_devices", 1), str(results.config.get("device", "")).upper()
-        text += f", in {seconds:.0f} s on {number} {device} device{'' if number == 1 else 's'}"
+        text += f", in {seconds:.0f} s on {_count(number, f'{device} device')}"
     return text + "."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _setting(results: Results, along: Results) -> list[str]:
@@ -215,7 +222,10 @@ def _how_to_repeat(config: Mapping[str, Any]) -> list[str]:
     }
     lists = []
     for heading, entries in groups.items():
-        told = {str(name).replace("_", " "): ", ".join(_words(value)) or "none" for name, value in entries.items()}
+        told = {
+            str(name).replace("_", " "): ", ".join(_words(value)) or ("all" if name in ALL else "none")
+            for name, value in entries.items()
+        }
         items = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in told.items())
         lists.append(f"<div><h4>{heading}</h4><dl>{''.join(items)}</dl></div>")
     note = ""
@@ -228,7 +238,9 @@ def _how_to_repeat(config: Mapping[str, Any]) -> list[str]:
 
 
 def _words(value: object) -> list[str]:
-    """A JSON value as words: a number or text, or those of a list; none for null."""
+    """A JSON value as words: a number or text, or those of a list or dict; none for null."""
+    if isinstance(value, dict):
+        return [f"{name.replace('_', ' ')} {word}" for name, item in value.items() for word in _words(item)]
     if isinstance(value, list):
         return [word for item in value for word in _words(item)]
     if isinstance(value, bool) or value is None:
