@@ -70,9 +70,7 @@ def test_the_page_says_what_was_done_and_what_came_out():
     config = SweepConfig(l2=STRENGTHS, seeds=3, epochs=20)
     results = Results(synthetic().data, config_of(config) | {"seconds": {"training": 60.4, "compiling": 9.0}})
     text = Page(report.page({"runs/1": results})).text
-    done = (
-        "24 networks (8 L2 strengths x 3 seeds), trained for 20 epochs on mnist_small, 400 training examples each"
-    )
+    done = "24 networks (8 L2 strengths x 3 seeds), trained for 20 epochs on mnist_small, 400 training examples each"
     assert f"{done}, in 69 s on 2 CPU devices." in text
     for paragraph in verdict(results)[1:]:
         assert paragraph in text.replace(" : ", ": ").replace(":  ", ": ")
