@@ -72,7 +72,7 @@ def test_drawing_leaves_pyplot_and_results_alone(draw):
     assert plt.get_fignums() == [] and results == before
 
 
-@pytest.mark.parametrize(("draw", "count"), [(loss_curves, 2), (validation_curve, 3)])
+@pytest.mark.parametrize(("draw", "count"), [(loss_curves, 2), (overfitting, 2), (validation_curve, 3)])
 def test_axes_of_a_person_are_drawn_in(draw, count):
     figure = Figure(layout="constrained")
     axes = list(figure.subplots(1, count))
