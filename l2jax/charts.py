@@ -78,22 +78,20 @@ def kernel_magnitudes(results: Results) -> list[Chart]:
     """How large the values of each layer's kernel are at the end, a line a strength; nothing in older results."""
     if "kernel_magnitudes" not in results.data:
         return []
-    counts = results.data["kernel_magnitudes"].sortby("l2")
-    counts = counts.sum([name for name in stats.DRAWS if name in counts.dims])
+    shares = stats.magnitude_shares(results)
     layout = marks.layout("magnitude", "% of the values")
     layout["xaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "power"}
     layout["yaxis"] |= {"rangemode": "tozero"}
     how = "A line a strength: how many of the kernel's values are how large, all trials together. L2 moves them to the "
     how += "left. The first and the last point also count what lies beyond."
-    strengths = counts["l2"].values
+    strengths = shares["l2"].values
     charts = []
-    for layer in counts["layer"].values:
+    for layer in shares["layer"].values:
         traces = []
         for index, (l2, colour) in enumerate(zip(strengths, marks.strength_colours(strengths), strict=True)):
-            values = counts.sel(layer=layer, l2=l2).values
-            if not values.any():  # every trial has diverged
+            share = shares.sel(layer=layer, l2=l2).values
+            if np.isnan(share).all():  # every trial has diverged
                 continue
-            share = 100 * values / values.sum()
             texts = [f"l2 = {l2:.3g}, about {at:.2g}: {part:.3g}%" for at, part in zip(MIDDLES, share, strict=True)]
             look = {"color": colour, "width": 2, "shape": "hvh", "dash": "solid" if l2 else "dash"}
             traces.append(marks.trace(MIDDLES, share, texts) | {"mode": "lines", "line": look, "meta": index})

@@ -117,6 +117,17 @@ def outcomes(results: Results) -> xr.Dataset:
     return ended.where(finished).transpose("l2", ...)
 
 
+def magnitude_shares(results: Results) -> xr.DataArray:
+    """How large the values of each layer's kernel are, all trials of a strength together: % of them, or NaN of none.
+
+    (l2, layer, magnitude), l2 in ascending order.
+    """
+    counts = results.data["kernel_magnitudes"].sortby("l2")
+    counts = counts.sum([name for name in DRAWS if name in counts.dims])
+    num = counts.sum("magnitude")
+    return (100 * counts / num.where(num > 0)).transpose("l2", "layer", "magnitude")
+
+
 def summary(ended: xr.Dataset, metric: str) -> pd.DataFrame:
     """The `Estimate` of one of the `outcomes`: a row a strength."""
     import pandas as pd

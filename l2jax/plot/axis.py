@@ -14,7 +14,7 @@ from l2jax.results import Results
 
 def strength_axis(ax: Axes, results: Results) -> None:
     """A logarithmic axis of strengths, broken between 0 and the others."""
-    strengths = results.table().index.values
+    strengths = np.unique(results.data["l2"].values)
     places = places_of(strengths)
     span = places[-1] / places[0]
     margin = 1.3 * span**0.05

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from l2jax.magnitudes import EDGES
 from l2jax.plot.curves import strength_legend, strength_styles
 from l2jax.plot.style import finish, trials_shown
 from l2jax.results import Results
-from l2jax.stats import DRAWS
+from l2jax.stats import magnitude_shares
 
 MOST_STRENGTHS, MOST_COLUMNS = 5, 3
 
@@ -25,9 +26,8 @@ def kernel_magnitudes(results: Results, axes: Sequence[Axes] | None = None) -> F
     All trials of a strength that did not diverge are counted together; of many strengths, a few from weakest to
     strongest are drawn. What lies beyond an end of the axis is counted in its last bin. `axes`: one a layer.
     """
-    counts = results.data["kernel_magnitudes"].sortby("l2")
-    counts = counts.sum([name for name in DRAWS if name in counts.dims])
-    layers, strengths = counts["layer"].values, counts["l2"].values
+    shares = magnitude_shares(results)
+    layers, strengths = shares["layer"].values, shares["l2"].values
     if axes is None:
         columns = min(len(layers), MOST_COLUMNS)
         rows = math.ceil(len(layers) / columns)
@@ -39,16 +39,13 @@ def kernel_magnitudes(results: Results, axes: Sequence[Axes] | None = None) -> F
         axes = list(panels[: len(layers)])
     few = np.unique(np.linspace(0, len(strengths) - 1, MOST_STRENGTHS).round().astype(int))
     styles = [style for number, style in enumerate(strength_styles(strengths)) if number in few]
-    magnitude = counts["magnitude"].values
-    step = math.sqrt(magnitude[1] / magnitude[0])
-    edges = np.append(magnitude / step, magnitude[-1] * step)
     for ax, layer in zip(axes, layers, strict=True):
         for l2, style in zip(strengths[few], styles, strict=True):
-            values = counts.sel(layer=layer, l2=l2).values
-            if values.any():  # not where every trial has diverged
-                ax.stairs(100 * values / values.sum(), edges, linewidth=1.6, **style)
+            share = shares.sel(layer=layer, l2=l2).values
+            if not np.isnan(share).all():  # as where every trial has diverged
+                ax.stairs(share, EDGES, linewidth=1.6, **style)
         ax.set(title=layer, xlabel="magnitude", ylabel="% of the values", xscale="log")
-        ax.set_xlim(*_limits(counts.sel(layer=layer).sum("l2").values, edges))
+        ax.set_xlim(*_limits(shares.sel(layer=layer).sum("l2").values))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_ylim(bottom=0)
         finish(ax)
@@ -56,10 +53,10 @@ def kernel_magnitudes(results: Results, axes: Sequence[Axes] | None = None) -> F
     return cast(Figure, axes[0].figure)
 
 
-def _limits(counts: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
+def _limits(shares: np.ndarray) -> tuple[float, float]:
     """From where all but the smallest hundredth of the values lie to the largest of them."""
-    if not counts.any():
-        return edges[0], edges[-1]
-    first = int(np.searchsorted(counts.cumsum() / counts.sum(), 0.01))
-    last = int(np.flatnonzero(counts)[-1])
-    return edges[first], edges[min(last + 2, len(edges) - 1)]
+    if not shares.any():
+        return EDGES[0], EDGES[-1]
+    first = int(np.searchsorted(shares.cumsum() / shares.sum(), 0.01))
+    last = int(np.flatnonzero(shares)[-1])
+    return EDGES[first], EDGES[min(last + 2, len(EDGES) - 1)]
