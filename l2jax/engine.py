@@ -23,7 +23,7 @@ from l2jax.config import DOMAINS, InvalidInput, SweepConfig, parse_values
 from l2jax.data import Dataset, as_dataset, load_dataset
 from l2jax.devices import Plan, use_every_core
 from l2jax.model import Model, check_model, model_name
-from l2jax.placement import Placement
+from l2jax.placement import Placement, sweeps_own
 from l2jax.programs import PER_TRIAL
 from l2jax.progress import Epoch as Epoch
 from l2jax.progress import Progress, check_progress, each_of, part_of, places_of, progress_of, stacked, state_of
@@ -92,6 +92,9 @@ class Sweep:
         image_shape, num_classes = self.dataset.images.shape[1:], self.dataset.num_classes
         if model and config.bfloat16:
             raise InvalidInput("bfloat16", "a model of your own", "l2jax.CNN, or layers with dtype=jnp.bfloat16")
+        params = check_model(model or sweeps_own(config, image_shape, num_classes), image_shape, num_classes)
+        self._num_params = sum(param.size for param in jax.tree.leaves(params))
+        self._layers = tuple(jax.eval_shape(train.squared_norms, params))
         self.axes = {name: getattr(config, name) for name in DOMAINS}
         self.axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
         self.trials = make_trials(self.axes)
@@ -102,9 +105,6 @@ class Sweep:
             accepted = f"at most the {fewest} examples of the training part"
             raise InvalidInput("batch_size", config.batch_size, accepted)
         self.placement = Placement(config, self.trials, data, num_classes, model, optimizer)
-        params = check_model(self.placement.model(), image_shape, num_classes)
-        self._num_params = sum(param.size for param in jax.tree.leaves(params))
-        self._layers = tuple(jax.eval_shape(train.squared_norms, params))
 
         self.history: list[Epoch] = []
         self.seconds = {"compiling": 0.0, "training": 0.0, "evaluating": 0.0}

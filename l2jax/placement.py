@@ -23,6 +23,17 @@ from l2jax.trials import EVALUATION_BATCH
 from l2jax.tuning import Tuning, autotune, default_tuning, fastest_of
 
 
+def sweeps_own(
+    config: SweepConfig,
+    image_shape: Any,
+    num_classes: int,
+    few_products: int = DEFAULT_LOWERING.few_products,
+) -> Model:
+    """The network of a sweep that is given none."""
+    dtype = jnp.bfloat16 if config.bfloat16 else jnp.float32
+    return cnn_for(image_shape, num_classes, Lowering(dtype, few_products))
+
+
 class Placement:
     """The devices of a sweep, the data on them, and the programs for chunks of its trials.
 
@@ -89,10 +100,7 @@ class Placement:
         return self.put_rows(rows_of(self.trials, which))
 
     def model(self, few_products: int = DEFAULT_LOWERING.few_products) -> Model:
-        if self._own_model:
-            return self._own_model
-        dtype = jnp.bfloat16 if self._config.bfloat16 else jnp.float32
-        return cnn_for(self._image_shape, self._num_classes, Lowering(dtype, few_products))
+        return self._own_model or sweeps_own(self._config, self._image_shape, self._num_classes, few_products)
 
     def abstract_state(self) -> TrainState:
         """The shapes of one trial's state."""

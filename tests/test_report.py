@@ -11,7 +11,7 @@ from test_charts import SWEEPS
 from test_results import STRENGTHS, synthetic
 from test_stats import grid_of_methods
 
-from l2jax import cli, report
+from l2jax import cli, repeat, report
 from l2jax.config import SweepConfig
 from l2jax.results import Results
 from l2jax.verdict import verdict
@@ -122,7 +122,7 @@ def test_the_page_asks_for_nothing():
     ],
 )
 def test_the_command_repeats_the_run(config):
-    python, script, *words = shlex.split(report.command(config_of(config)["sweep"]))
+    python, script, *words = shlex.split(repeat.command(config_of(config)["sweep"]))
     assert (python, script) == ("python", "run_sweep.py")
     assert cli.parse(words).sweep == config
 
