@@ -55,7 +55,7 @@ class Plan(NamedTuple):
 
 
 FULL = Plan(1024, len(STRENGTHS), 2 * len(cores()), 2, 3, 2, 2, (1, 4, 16, 64, 256), 256, at_once=1)
-QUICK = Plan(256, 2, len(cores()), 1, 2, 1, 2, (16, 64), 64, at_once=len(cores()))
+QUICK = Plan(256, 2, len(cores()), 1, 2, 1, 2, (64,), 64, at_once=len(cores()))
 
 
 def peers(plan: Plan) -> dict[str, Peer]:

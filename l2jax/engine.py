@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from numpy.typing import ArrayLike
 
 from l2jax import train
+from l2jax.chunk import Chunk, chunk_of
 from l2jax.collect import collect
 from l2jax.config import DOMAINS, InvalidInput, SweepConfig, parse_values
 from l2jax.data import Dataset, as_dataset, load_dataset
 from l2jax.devices import Plan, use_every_core
 from l2jax.model import Model, check_model, model_name
 from l2jax.placement import Placement, sweeps_own
-from l2jax.programs import PER_TRIAL
 from l2jax.progress import Epoch as Epoch
-from l2jax.progress import Progress, check_progress, each_of, part_of, places_of, progress_of, stacked, state_of
+from l2jax.progress import Progress, check_progress, each_of, part_of, places_of, progress_of, state_of
 from l2jax.results import Results
 from l2jax.train import Part, TrainState
 from l2jax.trials import make_trials, share_data
@@ -112,7 +111,7 @@ class Sweep:
         self._diverged = np.zeros(self.num_trials, bool)
         self._tested: dict[tuple[int, ...], train.Evaluation] = {}
         self._as_before: tuple[int, Tuning] | None = None
-        self._held: tuple[tuple[int, ...], TrainState] | None = None  # the trials of the last epoch, and their state
+        self._held: Chunk | None = None  # after the last epoch
         self._waiting: dict[int, TrainState] = {}  # each trial's, in the host's memory, until it is trained on
 
     @property
@@ -147,9 +146,8 @@ class Sweep:
     def results(self) -> Results:
         """What came out of the epochs that are complete; the test part is evaluated after the last of them."""
         tested = dict(self._tested)
-        if self._held and self._held[0] not in tested:
-            trials, state = self._held
-            tested[trials] = self._evaluated(state, trials, Part.TEST)
+        if self._held and self._held.trials not in tested:
+            tested[self._held.trials] = self._test(self._held)
         return collect(self.axes | {"layer": self._layers}, self.history, tested, self.description())
 
     @property
@@ -166,8 +164,8 @@ class Sweep:
     def progress(self) -> Progress:
         """Of the trials of the last epoch; to be asked for before the next one."""
         assert self._held  # since the last epoch
-        trials, _ = self._held
-        return progress_of(trials, self.trials, self.history, self._tested.get(trials), self._held_on_host())
+        trials, state = self._held.trials, self._held.state_on_host()
+        return progress_of(trials, self.trials, self.history, self._tested.get(trials), state)
 
     def check(self, progress: Progress) -> None:
         """Raises an exception for progress, arrays or their shapes, that `restore` could not take over."""
@@ -222,92 +220,54 @@ class Sweep:
         return tuple(alike[: self.plan.trials_at_once].tolist())
 
     def _train(self, trials: tuple[int, ...], profile: Path | None) -> Iterator[Epoch]:
-        if self._held and self._held[0] != trials:
+        if self._held and self._held.trials != trials:
             self._set_aside()
-        placement, put = self.placement, self.placement.put_trials(trials)
         done = self._done[trials[0]]
-        if self._held:
-            state = self._held[1]
-        elif done:
-            state = placement.put_rows(stacked([self._waiting[trial] for trial in trials]))
-        else:
-            state = placement.programs.init(put)
+        chunk = self._held or chunk_of(trials, self.placement, [self._waiting[trial] for trial in trials if done])
         traced = min(done + 2, self.config.epochs)
         for number in range(done + 1, self.config.epochs + 1):
             with jax.profiler.trace(profile) if profile and number == traced else contextlib.nullcontext():
                 start = time.perf_counter()
-                trained, running = placement.programs.epoch(state, put, np.int32(number), placement.data)
-                jax.block_until_ready(trained)
+                trained, running = chunk.train(number)
                 seconds = time.perf_counter() - start
-            metrics = self._measured(trained, trials, running)
+            with self._timing("evaluating"):
+                metrics = trained.measure(running)
             finite = [np.isfinite(values).reshape(len(trials), -1).all(-1) for values in metrics.values()]
             self._diverged[list(trials)] |= ~np.all(finite, 0)
             if (diverged := self._diverged[list(trials)]).any():
                 for values in metrics.values():
                     values[diverged] = np.nan
-                trained = self._with_frozen(state, trained, diverged)
+                trained = trained.freeze(diverged, chunk)
             self._tested.pop(trials, None)  # of fewer epochs
             if number == self.config.epochs:
-                self._tested[trials] = self._evaluated(trained, trials, Part.TEST)
+                self._tested[trials] = self._test(trained)
             self.seconds["training"] += seconds
             rate = float(self._num_examples[self.trials.split[list(trials)]].sum()) / seconds
             self.history.append(Epoch(number, trials, metrics, seconds, rate))
             self._done[list(trials)] = number
-            self._held, state = (trials, trained), trained
-            self._waiting = {trial: other for trial, other in self._waiting.items() if trial not in trials}
+            self._held = chunk = trained
+            self._waiting = {trial: state for trial, state in self._waiting.items() if trial not in trials}
             yield self.history[-1]
+
+    def _test(self, chunk: Chunk) -> train.Evaluation:
+        with self._timing("evaluating"):
+            return chunk.evaluate(Part.TEST)
 
     def _set_aside(self) -> None:
         """Takes the state of the trials of the last epoch off the devices, to the host if it is needed again."""
-        if self._held and self._done[self._held[0][0]] < self.config.epochs:
-            self._waiting |= zip(self._held[0], each_of(self._held_on_host()), strict=True)
+        if self._held and self._done[self._held.trials[0]] < self.config.epochs:
+            self._waiting |= zip(self._held.trials, each_of(self._held.state_on_host()), strict=True)
         self._held = None
 
-    def _held_on_host(self) -> TrainState:
-        assert self._held
-        trials, state = self._held
-        return jax.tree.map(lambda values: np.asarray(values)[: len(trials)], state)
-
-    def _with_frozen(self, before: TrainState, after: TrainState, frozen: np.ndarray) -> TrainState:
-        """The state after an epoch, but that of frozen trials (len(trials),) as it was before."""
-        stays = self.placement.put_rows(frozen)
-
-        def chosen(before: jax.Array, after: jax.Array) -> jax.Array:
-            return jnp.where(stays.reshape(-1, *[1] * (after.ndim - 1)), before, after)
-
-        return self.placement.put(jax.tree.map(chosen, before, after), PER_TRIAL)
-
-    def _measured(self, state: TrainState, trials: tuple[int, ...], running: train.Running) -> dict[str, np.ndarray]:
-        fit, held_out = self._evaluated(state, trials, Part.TRAIN), self._evaluated(state, trials, Part.VAL)
-        squared_norms = np.stack(list(fit.squared_norms.values()), axis=-1)
-        with np.errstate(over="ignore"):  # the trial has diverged
-            l2_norm = squared_norms.sum(-1)
-        measured = {
-            "running_objective": np.array(running.objective)[: len(trials)],
-            "running_accuracy": np.array(running.accuracy)[: len(trials)],
-            "train_loss": fit.loss,
-            "train_accuracy": fit.accuracy,
-            "penalty": fit.penalty,
-            "val_loss": held_out.loss,
-            "val_accuracy": held_out.accuracy,
-            "val_ece": held_out.ece,
-            "l2_norm": l2_norm,
-            "kernel_norm": np.sqrt(squared_norms),
-        }
-        return {name: np.asarray(values) for name, values in measured.items()}
-
-    def _evaluated(self, state: TrainState, trials: tuple[int, ...], part: int) -> train.Evaluation:
-        start = time.perf_counter()
-        placement, put = self.placement, self.placement.put_trials(trials)
-        evaluation = placement.programs.evaluate(state, put, np.int32(part), placement.data)
-        evaluation = jax.tree.map(lambda values: np.array(values)[: len(trials)], evaluation)
-        self.seconds["evaluating"] += time.perf_counter() - start
-        return evaluation
-
     def _make_plan(self, trials_at_once: int | None, exactly: bool = False) -> None:
+        with self._timing("compiling"):
+            self.placement.make_plan(max(size for _, size in self._to_train()), trials_at_once, exactly)
+
+    @contextlib.contextmanager
+    def _timing(self, what: str) -> Iterator[None]:
         start = time.perf_counter()
-        self.placement.make_plan(max(size for _, size in self._to_train()), trials_at_once, exactly)
-        self.seconds["compiling"] += time.perf_counter() - start
+        yield
+        self.seconds[what] += time.perf_counter() - start
 
     def description(self) -> dict[str, Any]:
         """What a reader of the results needs to know to run the sweep again."""

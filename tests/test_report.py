@@ -127,7 +127,6 @@ def test_the_command_repeats_the_run(config):
     assert cli.parse(words).sweep == config
 
 
-@pytest.mark.skipif(not hasattr(Results, "along_l2"), reason="results have no line along l2 yet")
 def test_other_hyperparameters_are_mapped_and_compared():
     text = Page(report.page({"run": grid_of_methods()})).text
     assert "Validation loss by learning rate and strength" in text and "decoupled weight decay" in text

@@ -49,7 +49,7 @@ def finished(sweep):
     states = {}
     for _ in sweep.epochs():
         progress = sweep.progress()
-        states |= dict(zip(sweep._held[0], zip(*progress.state.values(), strict=True), strict=True))
+        states |= dict(zip(sweep._held.trials, zip(*progress.state.values(), strict=True), strict=True))
     return sweep.results().data, states
 
 
