@@ -44,7 +44,7 @@ class Chunk(NamedTuple):
         squared_norms = np.stack(list(fit.squared_norms.values()), axis=-1)
         with np.errstate(over="ignore"):  # the trial has diverged
             l2_norm = squared_norms.sum(-1)
-        return {
+        measured = {
             "running_objective": self._to_host(running.objective),
             "running_accuracy": self._to_host(running.accuracy),
             "train_loss": fit.loss,
@@ -56,6 +56,7 @@ class Chunk(NamedTuple):
             "l2_norm": l2_norm,
             "kernel_norm": np.sqrt(squared_norms),
         }
+        return {name: np.asarray(values) for name, values in measured.items()}
 
     def freeze(self, frozen: np.ndarray, before: Chunk) -> Chunk:
         """The trials that are `frozen` (n,) get the state back that they had before."""

@@ -4,9 +4,11 @@ import os
 
 import jax
 import numpy as np
+import plain
 import pytest
 
 import l2jax
+from l2jax.programs import COMPILER_OPTIONS
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -46,6 +48,15 @@ def programs_of_equal_shapes():
     placement.compile_programs = usual
 
 
+@pytest.fixture(scope="module")
+def compiled_quickly(programs_of_equal_shapes):
+    """For sweeps of a small network: what runs for a second need not run fast. In test_model.py it is as usual."""
+    usual = COMPILER_OPTIONS.copy()
+    COMPILER_OPTIONS["xla_backend_optimization_level"] = 0
+    yield
+    COMPILER_OPTIONS.update(usual)
+
+
 @pytest.fixture(scope="session")
 def digits():
     """The embedded data set: real digits, with the blank regions in which pooling meets ties."""
@@ -58,6 +69,11 @@ def small(digits):
     train, test = slice(150), slice(70)
     images, test_images = digits.images[train, ::4, ::4], digits.test_images[test, ::4, ::4]
     return l2jax.Dataset("small", images, digits.labels[train], 10, test_images, digits.test_labels[test])
+
+
+def mlp(rngs):
+    """A network for `small`: quick to compile."""
+    return plain.MLP(49, 10, rngs=rngs)
 
 
 def assert_close(actual, expected, tolerance=2e-6):

@@ -7,6 +7,7 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -307,7 +308,9 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
     ]
 
 
-def test_quiet_prints_nothing(tmp_path, capfd):
+def test_quiet_prints_nothing(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(run, "plot", SimpleNamespace(figures=lambda _: []))  # to draw takes seconds
+    monkeypatch.setattr(run, "write_report", lambda *_: None)
     assert cli.main([*TINY, "--epochs", "1", "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
     (run_dir,) = (tmp_path / "runs").iterdir()
@@ -319,6 +322,7 @@ def test_runs_of_the_same_second_do_not_collide():
     assert len({run._make_run_dir(None) for _ in range(5)}) == 5
 
 
+@pytest.mark.slow  # within a process, it is in test_run.py
 def test_ctrl_c_saves_what_is_complete(tmp_path):
     words = ["-m", "l2jax", *TINY, "--epochs", "100000", "--run-dir", "run"]
     with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as process:

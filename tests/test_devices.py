@@ -7,12 +7,14 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
-import plain
 import pytest
+from conftest import mlp
 
 import l2jax
 from l2jax import devices
 from l2jax.engine import Sweep
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 MB = 10**6
 TWO = (SimpleNamespace(platform="cpu"),) * 2
@@ -24,7 +26,7 @@ def small_sweep(small):
 
     def make(**options):
         config = l2jax.SweepConfig((0.0, 1e-3, 1.0), 3, epochs=2, train_size=None, val_size=40, **options)
-        return Sweep(config, small, lambda rngs: plain.MLP(49, 10, rngs=rngs))
+        return Sweep(config, small, mlp)
 
     return make
 
@@ -91,10 +93,10 @@ def test_chunks_change_nothing(whole, small_sweep, trials_at_once):
 
 
 def test_an_artificial_limit_makes_chunks(small_sweep, monkeypatch):
-    needed = small_sweep(trials_at_once=6).plan.bytes_needed  # two chunks of 5 and 4
+    needed = small_sweep(trials_at_once=4).plan.bytes_needed  # three chunks of 3
     monkeypatch.setattr(devices, "free_memory", lambda _: needed)
     plan = small_sweep().plan
-    assert plan.num_chunks == 2 and plan.bytes_needed <= needed
+    assert plan.num_chunks == 3 and plan.bytes_needed <= needed
 
 
 def test_out_of_memory_halves_the_chunk(whole, small_sweep):

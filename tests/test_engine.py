@@ -10,20 +10,16 @@ import numpy as np
 import optax
 import plain
 import pytest
+from conftest import mlp
 from flax import nnx
 
 import l2jax
-from l2jax import InvalidInput, Sweep, SweepConfig, placement
-from l2jax.tuning import Tuning
+from l2jax import InvalidInput, Sweep, SweepConfig
 
-CURVES = ["train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm"]
-CURVES += ["running_objective", "running_accuracy"]
-OPTIONS = {"epochs": 4, "batch_size": 32, "val_size": 40, "learning_rate": 0.01}
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+OPTIONS = {"epochs": 4, "batch_size": 32, "val_size": 40, "learning_rate": 0.01, "label_noise": 0.3}
 STRENGTHS = (1e-2, 0.0, 0.3)  # not in order: they stay in the order in which they were given
-
-
-def mlp(rngs):
-    return plain.MLP(49, 10, rngs=rngs)
 
 
 def sweep_small(small, l2, seeds, model=mlp, **options):
@@ -31,42 +27,8 @@ def sweep_small(small, l2, seeds, model=mlp, **options):
 
 
 @pytest.fixture(scope="module")
-def compilations():
-    """The programs that XLA has compiled so far."""
-    compiled = []
-
-    def listen(event, _, fun_name="", **__):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(fun_name)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield compiled
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
-@pytest.fixture(scope="module")
-def nine_trials_and_compilations(small, compilations):
-    compilations.clear()
-    return sweep_small(small, STRENGTHS, 3), list(compilations)
-
-
-@pytest.fixture(scope="module")
-def nine_trials(nine_trials_and_compilations):
-    return nine_trials_and_compilations[0]
-
-
-def assert_equals_plain_loop(results, dataset, model, optimizer=None):
-    """Accuracies equal, losses and norms but for rounding.
-
-    Rounding amounts to 2e-7 in these short runs. A wrong batch, order or gradient shows in the second to fourth digit.
-    In long runs, results drift apart: two outputs of a convolution that are equal but for rounding are sooner or later
-    pooled the other way round (in these by 1e-4 after 80 steps).
-    """
-    expected = plain.sweep(model, dataset, SweepConfig(**results.config["sweep"]), optimizer)
-    assert {*CURVES, "test_loss", "test_accuracy"} == set(expected)
-    for name, values in expected.items():
-        rtol = 1e-6 if name.endswith("accuracy") else 1e-5
-        np.testing.assert_allclose(results.data[name], values, rtol=rtol, err_msg=name)
+def nine_trials(small):
+    return sweep_small(small, STRENGTHS, 3)
 
 
 def assert_same_trials(actual, expected):
@@ -79,15 +41,9 @@ def assert_same_trials(actual, expected):
 # Against plain Flax
 
 
-def test_cnn_sweep_equals_plain_flax(digits):
-    # 70 examples in batches of 32: the last one holds 6.
-    results = l2jax.sweep([0.0, 3e-2], 2, dataset=digits, epochs=5, train_size=70, val_size=32)
-    assert_equals_plain_loop(results, digits, lambda rngs: plain.CNN((28, 28, 1), 10, rngs=rngs))
-
-
 def test_nine_trials_on_two_devices_equal_plain_flax(nine_trials, small):
     assert (nine_trials.config["num_trials"], nine_trials.config["num_devices"]) == (9, 2)
-    assert_equals_plain_loop(nine_trials, small, mlp)
+    plain.assert_equals_plain_loop(nine_trials, small, mlp)
 
 
 class OwnCNN(nnx.Module):
@@ -100,32 +56,22 @@ class OwnCNN(nnx.Module):
         return self.dense(nnx.avg_pool(nnx.tanh(self.conv(x)), (2, 2), strides=(2, 2)).reshape(len(x), -1))
 
 
-def test_own_network_and_own_optimizer_equal_plain_flax(small):
+def test_own_network_and_own_optimizer_validated_on_the_test_part_equal_plain_flax(small):
     own = {"model": lambda rngs: OwnCNN(rngs=rngs), "optimizer": lambda rate: optax.sgd(rate, momentum=0.9)}
-    assert_equals_plain_loop(sweep_small(small, [1e-2, 0.0], 1, **own), small, **own)
-
-
-def test_unequal_folds_equal_plain_flax(small):
-    """150 examples in 4 folds: 112 to train on in two of them and 113 in the others, which is one more batch."""
-    results = sweep_small(small, [0.0, 1e-2], 2, folds=4, batch_size=16, epochs=2)
-    assert dict(results.data["val_loss"].sizes) == {"l2": 2, "seed": 2, "fold": 4, "epoch": 2}
-    assert_equals_plain_loop(results, small, mlp)
-
-
-def test_every_hyperparameter_equals_plain_flax(small):
-    swept = {"learning_rate": [0.01, 1e-3], "weight_decay": [0.0, 0.5], "label_smoothing": [0.0, 0.2]}
-    results = sweep_small(small, [0.0, 1e-2], 1, **swept, epochs=2)
-    assert list(results.data["val_loss"].dims) == ["l2", *swept, "seed", "epoch"]
-    for name, values in swept.items():
-        assert results.data[name].values.tolist() == values
-    assert_equals_plain_loop(results, small, mlp)
-
-
-def test_wrong_labels_and_validation_on_the_test_part_equal_plain_flax(small):
-    results = sweep_small(small, STRENGTHS, 3, label_noise=0.3, val_size="test", train_size=110, epochs=2)
-    assert_equals_plain_loop(results, small, mlp)
+    results = sweep_small(small, [1e-2, 0.0], 1, **own, val_size="test", train_size=110)
+    plain.assert_equals_plain_loop(results, small, **own)
     for name in ("loss", "accuracy"):
         np.testing.assert_array_equal(results.data[f"val_{name}"].isel(epoch=-1), results.data[f"test_{name}"])
+
+
+def test_every_axis_equals_plain_flax(small):
+    """150 examples in 4 folds: 112 to train on in two of them and 113 in the others, which is one more batch."""
+    swept = {"learning_rate": [0.01, 1e-3], "weight_decay": [0.0, 0.5], "label_smoothing": [0.0, 0.2]}
+    results = sweep_small(small, [1e-2], 1, **swept, folds=4, batch_size=16, epochs=2)
+    assert list(results.data["val_loss"].dims) == ["l2", *swept, "seed", "fold", "epoch"]
+    for name, values in swept.items():
+        assert results.data[name].values.tolist() == values
+    plain.assert_equals_plain_loop(results, small, mlp)
 
 
 # Against each other
@@ -170,27 +116,13 @@ def test_results_do_not_depend_on_chunks(nine_trials, small):
     data = sweep.results().data  # of the first strength alone, so far
     assert_same_trials(data.isel(l2=[0]), nine_trials.data)
     others = data.isel(l2=[1, 2])
-    assert others[[*CURVES, "test_loss", "test_accuracy"]].isnull().to_dataarray().all()
+    assert others[[*plain.CURVES, "test_loss", "test_accuracy"]].isnull().to_dataarray().all()
     assert not others["diverged"].any()
     assert not others["best_epoch"].any()
 
     assert [epoch.trials for epoch in epochs] == 4 * [(3, 4, 5)] + 4 * [(6, 7, 8)]
     assert sweep.epochs_left == 0
     assert_same_trials(sweep.results().data, nine_trials.data)
-
-
-def test_results_do_not_depend_on_trials_side_by_side(nine_trials, small, monkeypatch):
-    """A CPU core takes one trial after the other; accelerators take blocks of them at once. 5 is no multiple of 2."""
-    monkeypatch.setattr(placement, "default_tuning", lambda *_: Tuning(side_by_side=2))
-    in_blocks = sweep_small(small, STRENGTHS, 3)
-    assert in_blocks.config["tuning"]["side_by_side"] == 2
-    assert_same_trials(in_blocks.data, nine_trials.data)
-
-
-def test_a_sweep_compiles_each_of_its_programs_once(nine_trials_and_compilations):
-    """To initialise, to train an epoch, to evaluate: whatever the number of strengths, seeds and epochs."""
-    _, compilations = nine_trials_and_compilations
-    assert len(compilations) == 3
 
 
 # Interruption
@@ -206,7 +138,7 @@ def test_interrupted_sweep_has_its_epochs_and_can_go_on(nine_trials, small):
             break
     data = sweep.results().data
     assert data["epoch"].values.tolist() == [1, 2]
-    assert_same_trials(data[CURVES], nine_trials.data)
+    assert_same_trials(data[plain.CURVES], nine_trials.data)
     two_epochs = dataclasses.replace(sweep.config, l2=(0.0,), epochs=2)
     expected = plain.sweep(mlp, small, two_epochs)
     for name in ("test_loss", "test_accuracy"):
@@ -234,7 +166,7 @@ def test_diverging_trials_are_marked_and_leave_their_neighbours_as_they_are(smal
     num_finite = gone["val_loss"].notnull().sum("epoch")
     assert (num_finite.sel(l2=1e12) == 0).all()
     assert (num_finite.sel(l2=1000.0).isin(range(1, 6))).all()
-    for name in CURVES:  # they end together, and do not come back
+    for name in plain.CURVES:  # they end together, and do not come back
         assert (gone[name].notnull() == (gone["epoch"] <= num_finite)).all()
     assert (gone["best_epoch"] <= num_finite).all()
     assert (gone["best_epoch"].sel(l2=1000.0) > 0).all()

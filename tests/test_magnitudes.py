@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import mlp
 from matplotlib.patches import StepPatch
-from test_engine import mlp
 from test_results import STRENGTHS, synthetic
 
 from l2jax import Sweep, SweepConfig, charts
@@ -41,6 +41,7 @@ def test_counts_are_those_of_numpy():
     assert counts.sum() == values.size and counts[0] >= 2 and counts[-1] == 1
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_sweep_counts_the_kernels_that_it_ends_with(small):
     sweep = Sweep(SweepConfig(l2=(0, 1), seeds=2, epochs=3, train_size=60, val_size=20), small, mlp)
     for _ in sweep.epochs():

@@ -15,7 +15,7 @@ import l2jax
 from l2jax.programs import COMPILER_OPTIONS
 
 # CIFAR's size, the smallest that is allowed, and odd sizes, of which pooling leaves out rows and columns.
-# MNIST's is in test_engine.py, in whole training runs.
+# MNIST's is below, in whole training runs.
 SHAPES = [(32, 32, 3), (10, 10, 1), (11, 13, 1), (15, 19, 3)]
 
 
@@ -43,6 +43,28 @@ def test_logits_equal_plain_flax_layers(image_shape):
     logits, expected = (jax.jit(lambda p, x, g=g: nnx.merge(g, p)(x))(params, images) for g in graphdefs)
     assert logits.shape == (5, 7)
     assert_close(logits, expected)
+
+
+@pytest.fixture
+def compilations():
+    """The programs that XLA has compiled so far."""
+    compiled = []
+
+    def listen(event, _, fun_name="", **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield compiled
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_cnn_sweep_equals_plain_flax_and_compiles_each_of_its_programs_once(digits, compilations):
+    # 70 examples in batches of 32: the last one holds 6.
+    results = l2jax.sweep([0.0, 3e-2], 2, dataset=digits, epochs=5, train_size=70, val_size=32)
+    # To initialise, to train an epoch, to evaluate: whatever the number of strengths, seeds and epochs.
+    assert len(compilations) == 3
+    plain.assert_equals_plain_loop(results, digits, lambda rngs: plain.CNN((28, 28, 1), 10, rngs=rngs))
 
 
 @pytest.fixture(scope="module")

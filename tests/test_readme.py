@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -13,6 +15,7 @@ def test_ci_runs_the_tests_as_the_readme_does():
     assert f"```sh\n{last}\n```" in README
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"<!-- tests/test_readme.py runs this -->\n```python\n(.*?)```", README, re.DOTALL)

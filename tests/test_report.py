@@ -286,8 +286,15 @@ def test_tables_are_sorted(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("scheme", "darker"), [("light", False), ("dark", True)])
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize(
+    ("width", "scheme", "darker"),
+    [
+        (390, "light", False),
+        (1200, "dark", True),
+        pytest.param(390, "dark", True, marks=pytest.mark.slow),
+        pytest.param(1200, "light", False, marks=pytest.mark.slow),
+    ],
+)
 def test_schemes_and_widths(opened, scheme, darker, width):
     try:
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import plain
 import pytest
+from conftest import mlp
 
 import l2jax
 from l2jax import tuning
@@ -17,7 +17,7 @@ ONE_BY_ONE = Tuning(1)
 def small_sweep(small, **options):
     """Of the shapes of test_engine.py, whose programs need no compiling anew."""
     config = l2jax.SweepConfig((0.0, 1e-2, 0.3), 3, train_size=None, val_size=40, **options)
-    return Sweep(config, small, lambda rngs: plain.MLP(49, 10, rngs=rngs))
+    return Sweep(config, small, mlp)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def assert_equal_up_to_rounding(actual, expected, tolerance):
         np.testing.assert_allclose(actual.data[name], expected.data[name], rtol=tolerance)
 
 
-@pytest.mark.slow  # a larger network; a small one is in test_engine.py, the convolution under vmap in test_fused.py
+@pytest.mark.slow  # a larger network; a small one is below, the convolution under vmap in test_fused.py
 def test_side_by_side_equals_one_after_the_other():
     """As accelerators do it: the trial axis is vmapped, and each product is a batch of matrix products."""
     both = [run(choice=Tuning(n)).results() for n in (1, 2)]  # of 4 trials, each device has 2
@@ -81,15 +81,18 @@ def test_the_fastest_is_kept_and_remembered(cache):
     assert tuning.autotune("a device", 6, seconds) == Tuning(2) and asked
 
 
-def test_a_tuned_sweep_trains_the_same(small, cache, monkeypatch):
-    monkeypatch.setattr(tuning, "_candidates", lambda _: [ONE_BY_ONE, Tuning(2)])
-    tuned, usual = small_sweep(small, epochs=1, autotune=True), small_sweep(small, epochs=1)
-    for sweep in tuned, usual:
+@pytest.mark.usefixtures("compiled_quickly")
+def test_trials_side_by_side_train_the_same(small, cache, monkeypatch):
+    """A CPU core takes one trial after the other; accelerators take blocks of them at once. 5 is no multiple of 2."""
+    monkeypatch.setattr(tuning, "_candidates", lambda _: [Tuning(2)])
+    in_blocks, usual = small_sweep(small, epochs=2, autotune=True), small_sweep(small, epochs=2)
+    for sweep in in_blocks, usual:
         list(sweep.epochs())
-    assert tuned.placement.tuning.side_by_side in (1, 2) and (cache / "l2jax" / "tuning.json").exists()
-    assert_equal_up_to_rounding(tuned.results(), usual.results(), 2e-5)
+    assert in_blocks.description()["tuning"]["side_by_side"] == 2 and (cache / "l2jax" / "tuning.json").exists()
+    assert_equal_up_to_rounding(in_blocks.results(), usual.results(), 1e-6)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_profile_writes_a_trace(small, tmp_path):
     list(small_sweep(small, epochs=2).epochs(profile=tmp_path / "trace"))
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
