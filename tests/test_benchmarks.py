@@ -101,6 +101,7 @@ serve(train=train, losses=lambda: {'losses': job.l2})
     assert len(rows["fine"]["rates"]) == 2
 
 
+@pytest.mark.slow
 def test_l2jax_trains_the_trials_that_it_is_given(tmp_path):
     throughput.digits(32, tmp_path / "digits.npz")
     peer = Peer("l2jax", "l2jax_sweep", strengths=(1e-3, 10.0), seeds=1, epochs=1, rounds=1)

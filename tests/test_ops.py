@@ -20,9 +20,17 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 0), (1, 3))])
 @pytest.mark.parametrize(
-    ("kernel_size", "strides"), [((3, 3), (1, 1)), ((2, 5), (2, 1)), ((1, 1), (3, 2)), ((4, 3), (2, 3))]
+    ("kernel_size", "strides", "padding"),
+    [
+        ((3, 3), (1, 1), "SAME"),
+        ((3, 3), (1, 1), "VALID"),
+        ((2, 5), (2, 1), "SAME"),
+        ((2, 5), (2, 1), ((2, 0), (1, 3))),
+        ((1, 1), (3, 2), "VALID"),
+        ((4, 3), (2, 3), "SAME"),
+        ((4, 3), (2, 3), ((2, 0), (1, 3))),
+    ],
 )
 def test_convolution_equals_xla(kernel_size, strides, padding):
     x, kernel = normal(0, 2, 9, 12, 3), normal(1, *kernel_size, 3, 4)

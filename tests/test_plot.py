@@ -30,8 +30,8 @@ CASES = {
     "20 strengths": synthetic((0.0, *np.logspace(-6, 0, 19))),
     "within a decade": synthetic((0.0, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08)),
 }
-BETWEEN = "one strength", "one seed", "one epoch"
-"""Of these, "only 0" and "one trial, one epoch" are the extremes."""
+BETWEEN = "one strength", "one seed", "one epoch", "only 0", "no 0", "default"
+"""Of these, "one trial, one epoch", "some diverged", "20 strengths" and "within a decade" are the extremes."""
 
 
 def lines(ax, label):
