@@ -55,6 +55,7 @@ class Placement:
         self.trials, self._config, self._own_model, self._optimizer = trials, config, model, optimizer
         self._image_shape: Any = data.images.shape[1:]
         self._num_classes = num_classes
+        self._steps = -(-int(np.count_nonzero(data.parts[Part.TRAIN] >= 0, axis=-1).max()) // config.batch_size)
         num_trials = len(trials.l2)
         self.devices = jax.local_devices()[: min(config.devices or num_trials, num_trials)]
         self._mesh = jax.make_mesh((len(self.devices),), ("trial",), devices=self.devices)
@@ -81,7 +82,7 @@ class Placement:
             self.plan, self.programs = plan_chunks(compiled, trials_at_once, self.devices, trials_at_once)
             self.plan = self.plan._replace(num_chunks=-(-most // trials_at_once))
         else:
-            self.plan, self.programs = plan_chunks(compiled, most, self.devices, trials_at_once)
+            self.plan, self.programs = plan_chunks(compiled, most, self.devices, trials_at_once, self._steps)
 
     def put(self, tree: Any, spec: PartitionSpec) -> Any:
         return jax.device_put(tree, NamedSharding(self._mesh, spec))

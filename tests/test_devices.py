@@ -63,9 +63,19 @@ def test_what_does_not_fit_is_cut_into_equal_chunks(monkeypatch, free, at_once, 
     assert compiled == [256, 2, at_once]
 
 
+@pytest.mark.parametrize(("steps", "at_once"), [(13, 256), (1719, 8), (10**6, 2)])
+def test_chunks_on_cpu_are_small_where_epochs_are_long(steps, at_once):
+    compile_for, compiled = program(10 * MB, MB)
+    plan, _ = devices.plan_chunks(compile_for, 256, TWO, None, steps)
+    assert (plan.trials_at_once, plan.num_chunks) == (at_once, 256 / at_once)
+    assert compiled == [at_once]
+    gpus = (SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 10**9, "bytes_in_use": 0}),) * 2
+    assert devices.plan_chunks(compile_for, 256, gpus, None, steps)[0].trials_at_once == 256
+
+
 def test_an_option_overrides_the_plan():
     compile_for, compiled = program(10 * MB, MB)
-    plan, _ = devices.plan_chunks(compile_for, 24, TWO, trials_at_once=10)
+    plan, _ = devices.plan_chunks(compile_for, 24, TWO, trials_at_once=10, steps=10**6)
     assert (plan.trials_at_once, plan.num_chunks) == (8, 3)  # equal chunks, none larger than 10
     assert compiled == [8]
 
