@@ -37,16 +37,21 @@ def test_batches_add_up_to_the_error_of_all(scale):
 def test_each_trial_has_its_own():
     rng = np.random.default_rng(1)
     logits, labels = rng.normal(size=(3, 64, 10)).astype(np.float32), rng.integers(10, size=(3, 64))
-    sums = jax.vmap(calibration_sums)(logits, labels, np.ones((3, 64), bool))
+    errors = jax.jit(jax.vmap(lambda *trial: calibration_error(calibration_sums(*trial))))
     expected = [reference(*trial) for trial in zip(logits, labels, strict=True)]
-    np.testing.assert_allclose(jax.vmap(calibration_error)(sums), expected, rtol=1e-4)
+    np.testing.assert_allclose(errors(logits, labels, np.ones((3, 64), bool)), expected, rtol=1e-4)
 
 
 def test_extremes():
     sure = jnp.array([[1e4, 0.0], [1e4, 0.0], [0.0, 1e4], [0.0, 1e4]])
     mask = jnp.ones(4, bool)
-    assert calibration_error(calibration_sums(sure, jnp.array([0, 0, 1, 1]), mask)) == 0
-    assert calibration_error(calibration_sums(sure, jnp.array([0, 1, 1, 0]), mask)) == 0.5
+
+    @jax.jit
+    def error(logits, labels, mask):
+        return calibration_error(calibration_sums(logits, labels, mask))
+
+    assert error(sure, jnp.array([0, 0, 1, 1]), mask) == 0
+    assert error(sure, jnp.array([0, 1, 1, 0]), mask) == 0.5
     undecided = jnp.zeros((4, 2))  # confidence 1/2: right half of the time is as good as it says
-    assert calibration_error(calibration_sums(undecided, jnp.array([0, 1, 1, 0]), mask)) == 0
-    assert jnp.isnan(calibration_error(calibration_sums(sure, jnp.array([0, 0, 1, 1]), ~mask)))
+    assert error(undecided, jnp.array([0, 1, 1, 0]), mask) == 0
+    assert jnp.isnan(error(sure, jnp.array([0, 0, 1, 1]), ~mask))

@@ -43,7 +43,7 @@ def test_counts_are_those_of_numpy():
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_sweep_counts_the_kernels_that_it_ends_with(small):
-    sweep = Sweep(SweepConfig(l2=(0, 1), seeds=2, epochs=3, train_size=60, val_size=20), small, mlp)
+    sweep = Sweep(SweepConfig(l2=(0, 0.1, 1), seeds=3, epochs=3, train_size=None, val_size=40), small, mlp)
     for _ in sweep.epochs():
         pass
     progress, counts = sweep.progress(), sweep.results().data["kernel_magnitudes"]
@@ -51,7 +51,7 @@ def test_a_sweep_counts_the_kernels_that_it_ends_with(small):
     for layer in counts["layer"].values:
         kernels = progress.state[f"params/{layer}/kernel"]
         for trial, kernel in enumerate(kernels):
-            np.testing.assert_array_equal(counts.sel(layer=layer).values.reshape(4, -1)[trial], counted(kernel))
+            np.testing.assert_array_equal(counts.sel(layer=layer).values.reshape(9, -1)[trial], counted(kernel))
     large = counts.where(counts["magnitude"] > 1e-2, 0).sum(["seed", "layer", "magnitude"])
     assert large.sel(l2=1) < large.sel(l2=0)
 
