@@ -260,8 +260,10 @@ class Sweep:
         self._held = None
 
     def _make_plan(self, trials_at_once: int | None, exactly: bool = False) -> None:
+        most = max(size for _, size in self._to_train())
+        steps = -(-int(self._num_examples.max()) // self.config.batch_size)
         with self._timing("compiling"):
-            self.placement.make_plan(max(size for _, size in self._to_train()), trials_at_once, exactly)
+            self.placement.make_plan(most, steps, trials_at_once, exactly)
 
     @contextlib.contextmanager
     def _timing(self, what: str) -> Iterator[None]:

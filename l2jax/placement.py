@@ -55,7 +55,6 @@ class Placement:
         self.trials, self._config, self._own_model, self._optimizer = trials, config, model, optimizer
         self._image_shape: Any = data.images.shape[1:]
         self._num_classes = num_classes
-        self._steps = -(-int(np.count_nonzero(data.parts[Part.TRAIN] >= 0, axis=-1).max()) // config.batch_size)
         num_trials = len(trials.l2)
         self.devices = jax.local_devices()[: min(config.devices or num_trials, num_trials)]
         self._mesh = jax.make_mesh((len(self.devices),), ("trial",), devices=self.devices)
@@ -65,10 +64,11 @@ class Placement:
         self.programs: Programs
         """Of the plan."""
 
-    def make_plan(self, most: int, trials_at_once: int | None, exactly: bool = False) -> None:
+    def make_plan(self, most: int, steps: int, trials_at_once: int | None, exactly: bool = False) -> None:
         """Plans chunks for the `most` trials there will be at once, and compiles for one of them.
 
         Args:
+          steps: of one trial in an epoch.
           trials_at_once: plans chunks of at most so many trials.
           exactly: of so many, even if there are fewer trials.
         """
@@ -82,7 +82,7 @@ class Placement:
             self.plan, self.programs = plan_chunks(compiled, trials_at_once, self.devices, trials_at_once)
             self.plan = self.plan._replace(num_chunks=-(-most // trials_at_once))
         else:
-            self.plan, self.programs = plan_chunks(compiled, most, self.devices, trials_at_once, self._steps)
+            self.plan, self.programs = plan_chunks(compiled, most, self.devices, trials_at_once, steps)
 
     def put(self, tree: Any, spec: PartitionSpec) -> Any:
         return jax.device_put(tree, NamedSharding(self._mesh, spec))
