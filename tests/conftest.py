@@ -52,8 +52,9 @@ def programs_of_equal_shapes():
 def compiled_quickly(programs_of_equal_shapes):
     """For sweeps of a small network: what runs for a second need not run fast. In test_model.py it is as usual."""
     usual = COMPILER_OPTIONS.copy()
-    COMPILER_OPTIONS["xla_backend_optimization_level"] = 0
+    COMPILER_OPTIONS.update(plain.QUICKLY)
     yield
+    COMPILER_OPTIONS.clear()
     COMPILER_OPTIONS.update(usual)
 
 
