@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import plain
 import pytest
+import tiny_run
 
 import l2jax
 from l2jax.programs import COMPILER_OPTIONS
@@ -36,26 +37,10 @@ def compiled_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def programs_of_equal_shapes():
-    """Tiny sweeps of equal shapes share their programs."""
-    import tiny_run
-
-    from l2jax import placement
-
-    usual = placement.compile_programs
-    tiny_run.compile_once()
-    yield
-    placement.compile_programs = usual
-
-
-@pytest.fixture(scope="module")
-def compiled_quickly(programs_of_equal_shapes):
-    """For sweeps of a small network: what runs for a second need not run fast. In test_model.py it is as usual."""
-    usual = COMPILER_OPTIONS.copy()
-    COMPILER_OPTIONS.update(plain.QUICKLY)
-    yield
-    COMPILER_OPTIONS.clear()
-    COMPILER_OPTIONS.update(usual)
+def compiled_quickly():
+    """For sweeps of a small network. Those of the CNN are compiled as a person's are."""
+    with tiny_run.compiled_quickly():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +60,11 @@ def small(digits):
 def mlp(rngs):
     """A network for `small`: quick to compile."""
     return plain.MLP(49, 10, rngs=rngs)
+
+
+def as_in_sweeps(f):
+    """Compiled with the options of a sweep."""
+    return jax.jit(f, compiler_options=COMPILER_OPTIONS)
 
 
 def assert_close(actual, expected, tolerance=2e-6):

@@ -110,7 +110,6 @@ def run(every: int, folder: Path) -> Counter:
 
     import l2jax
 
-    tiny_run.compile_once()
     undisturbed = folder.with_name("undisturbed")
     assert tiny_run.run(undisturbed) == 0
     expected = l2jax.load_results(undisturbed).data
@@ -162,7 +161,9 @@ if __name__ == "__main__":
         finished = start(options.every, options.what)
         sys.exit(finished.stdout + finished.stderr if finished.returncode else print(finished.stdout, end=""))
     sys.path.insert(0, str(ROOT))
-    with tempfile.TemporaryDirectory() as temporary:
+    import tiny_run
+
+    with tiny_run.compiled_quickly(), tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve() / "run"
         folder.mkdir()
         failed = {"checkpoints": checkpoints, "run": run}[options.what](options.every, folder)

@@ -42,7 +42,8 @@ def child(run_dir: Path, full: bool) -> int:
     import tiny_run
 
     config = dataclasses.replace(tiny_run.CONFIG, epochs=EPOCHS) if full else tiny_run.CONFIG
-    return tiny_run.run(run_dir, config, draw=full, resume=(run_dir / "config.json").exists())
+    with tiny_run.compiled_quickly():
+        return tiny_run.run(run_dir, config, draw=full, resume=(run_dir / "config.json").exists())
 
 
 def moment(run_dir: Path, began: float) -> str:

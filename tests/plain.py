@@ -51,17 +51,20 @@ class MLP(nnx.Module):
         return self.layers[1](nnx.relu(self.layers[0](x.reshape(len(x), -1))))
 
 
-def network(model: Callable[[nnx.Rngs], nnx.Module], seed: int) -> nnx.Module:
-    """The network that a trial of this seed starts with."""
-    key = jax.random.fold_in(jax.random.key(seed), 0)
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: model(nnx.Rngs(0))))
-    return nnx.merge(graphdef, jit(lambda key: nnx.state(model(nnx.Rngs(key))))(key))
+@functools.partial(jit, static_argnums=0)
+def initial(model: Callable[[nnx.Rngs], nnx.Module], seed: int) -> nnx.State:
+    """The parameters that a trial of this seed starts with."""
+    return nnx.state(model(nnx.Rngs(jax.random.fold_in(jax.random.key(seed), 0))))
 
 
 def order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     """The order in which a trial of this seed sees its examples in this epoch."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
-    return np.argsort(np.asarray(jax.random.uniform(key, (num_examples,))))
+    return np.argsort(np.asarray(random_numbers(seed, epoch, num_examples)))
+
+
+@functools.partial(jit, static_argnums=2)
+def random_numbers(seed: int, epoch: int, how_many: int) -> jax.Array:
+    return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch), (how_many,))
 
 
 def sweep(
@@ -120,7 +123,7 @@ def sweep(
         return (dataset.images[fit], noisy[fit]), val
 
     def one_trial(trial, seed, fold):
-        params = nnx.state(network(model, seed))
+        params = initial(model, seed)
         opt_state = optimizer_of(trial).init(params)
         fit, held_out = parts(seed, fold)
         epochs = []

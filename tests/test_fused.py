@@ -5,11 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import plain
 import pytest
-from conftest import assert_close
+from conftest import as_in_sweeps, assert_close
 from jax import Array, lax
 
-from l2jax.fused import Lowering, conv_relu_max_pool
+from l2jax.fused import DEFAULT_LOWERING, Lowering, conv_relu_max_pool
 
 
 def reference(x: Array, kernel: Array, bias: Array) -> Array:
@@ -21,10 +22,17 @@ def reference(x: Array, kernel: Array, bias: Array) -> Array:
     return lax.reduce_window(y, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").transpose(3, 1, 2, 0)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def value_and_grads(f, x, kernel, bias, d_out):
     out, vjp = jax.vjp(f, x, kernel, bias)
     return out, *vjp(d_out)
+
+
+def assert_equal(of, *arguments, lowering=DEFAULT_LOWERING):
+    """What `of` makes of conv_relu_max_pool and these arguments is what it makes of the reference."""
+    ours = functools.partial(conv_relu_max_pool, lowering=lowering)
+    assert_close(
+        as_in_sweeps(functools.partial(of, ours))(*arguments), plain.jit(functools.partial(of, reference))(*arguments)
+    )
 
 
 def normal(*shapes, seed=0):
@@ -59,41 +67,28 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_conv_relu_max_pool_equals_xla(shape):
-    arguments = random_arguments(*shape)
-    assert_close(value_and_grads(conv_relu_max_pool, *arguments), value_and_grads(reference, *arguments))
+    assert_equal(value_and_grads, *random_arguments(*shape))
 
 
-def test_lowerings_agree():
-    """Of few products, a matrix product makes the same as multiply-adds."""
-    arguments = random_arguments(*SHAPES[1])
-    with_matrix_product = functools.partial(conv_relu_max_pool, lowering=Lowering(few_products=0))
-    assert_close(value_and_grads(with_matrix_product, *arguments), value_and_grads(conv_relu_max_pool, *arguments))
+def test_few_products_as_a_matrix_product():
+    assert_equal(value_and_grads, *random_arguments(*SHAPES[1]), lowering=Lowering(few_products=0))
 
 
 def test_conv_relu_max_pool_under_vmap():
-    shape = (4, 9, 10, 8, 3, 3)
-    stacked = [np.stack([a, 2 * a, -a]) for a in random_arguments(*shape)]
-    both = [
-        jax.jit(jax.vmap(lambda *args, f=f: value_and_grads(f, *args)))(*stacked)
-        for f in (conv_relu_max_pool, reference)
-    ]
-    assert_close(*both)
+    stacked = [np.stack([a, 2 * a, -a]) for a in random_arguments(4, 9, 10, 8, 3, 3)]
+    assert_equal(lambda f, *args: jax.vmap(functools.partial(value_and_grads, f))(*args), *stacked)
 
 
 def test_conv_relu_max_pool_under_scan():
-    x, kernel, bias, d_out = random_arguments(1, 12, 12, 16, 3, 3)
-    scales = jnp.array([1.0, -0.5, 2.0])
-
-    def all_scales(f):
+    def all_scales(f, x, kernel, bias, d_out):
         def step(carry, scale):
             return carry, value_and_grads(f, scale * x, kernel, bias, d_out)
 
-        return jax.jit(lambda: lax.scan(step, 0, scales)[1])()
+        return lax.scan(step, 0, jnp.array([1.0, -0.5, 2.0]))[1]
 
-    assert_close(all_scales(conv_relu_max_pool), all_scales(reference))
+    assert_equal(all_scales, *random_arguments(1, 12, 12, 16, 3, 3))
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def two_layers(f, x, kernels, biases, d_out):
     def apply(x, kernels, biases):
         return f(f(x, kernels[0], biases[0]), kernels[1], biases[1])
@@ -108,24 +103,21 @@ def test_ties_on_real_digits(digits, seed):
     x = digits.images[:16].transpose(3, 1, 2, 0).astype(np.float32) / 255
     *kernels, bias1, bias2, d_out = normal((3, 3, 1, 8), (3, 3, 8, 8), (8,), (8,), (8, 5, 5, 16), seed=seed)
     kernels, biases = [kernels[0] / 3, kernels[1] / 9], [np.abs(bias1), bias2]
-    first = np.asarray(reference(x, kernels[0], biases[0]))
+    first = np.asarray(plain.jit(reference)(x, kernels[0], biases[0]))
     windows = first[:, :12, :12].reshape(8, 6, 2, 6, 2, 16)
     ties = (windows == windows[:, :, :1, :, :1]).all((2, 4)) & (windows[:, :, 0, :, 0] > 0)
     assert ties.mean() > 0.1  # or this test would not test what it says
 
-    assert_close(*(two_layers(f, x, kernels, biases, d_out) for f in (conv_relu_max_pool, reference)))
+    assert_equal(two_layers, x, kernels, biases, d_out)
 
 
 def test_ties_of_stripes():
     """As in blank regions, but not 0: the rows are all the same, so that each window has two ties."""
     x, kernel, bias, d_out = random_arguments(*SHAPES[0])
-    x = np.broadcast_to(x[:, :1], x.shape)
-    assert_close(
-        value_and_grads(conv_relu_max_pool, x, kernel, bias, d_out), value_and_grads(reference, x, kernel, bias, d_out)
-    )
+    assert_equal(value_and_grads, np.broadcast_to(x[:, :1], x.shape), kernel, bias, d_out)
 
 
 def test_not_a_number_is_not_hidden():
     x, kernel, bias, _ = random_arguments(1, 12, 12, 4, 3, 3)
     x[0, 5, 5, 0] = np.nan
-    assert np.isnan(jax.jit(conv_relu_max_pool)(x, kernel, bias)).any()
+    assert np.isnan(as_in_sweeps(conv_relu_max_pool)(x, kernel, bias)).any()

@@ -24,7 +24,7 @@ from l2jax.config import DOMAINS, InvalidInput, SweepConfig
 from l2jax.intact import seal
 from l2jax.results import read_config
 
-pytestmark = pytest.mark.usefixtures("programs_of_equal_shapes")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(scope="module")

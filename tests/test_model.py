@@ -7,15 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import plain
 import pytest
-from conftest import assert_close
+from conftest import as_in_sweeps, assert_close
 from flax import nnx
 from scipy import stats
 
 import l2jax
-from l2jax.programs import COMPILER_OPTIONS
 
 # CIFAR's size, the smallest that is allowed, and odd sizes, of which pooling leaves out rows and columns.
-# MNIST's is below, in whole training runs.
+# MNIST's is in test_sweep.py, in whole training runs.
 SHAPES = [(32, 32, 3), (10, 10, 1), (11, 13, 1), (15, 19, 3)]
 
 
@@ -40,37 +39,17 @@ def test_logits_equal_plain_flax_layers(image_shape):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda p: rng.normal(0, 0.1, p.shape).astype(np.float32), states[1])
     images = rng.uniform(size=(5, *image_shape)).astype(np.float32)
-    logits, expected = (jax.jit(lambda p, x, g=g: nnx.merge(g, p)(x))(params, images) for g in graphdefs)
+    logits, expected = (
+        compiled(lambda p, x, g=g: nnx.merge(g, p)(x))(params, images)
+        for compiled, g in zip((as_in_sweeps, plain.jit), graphdefs, strict=True)
+    )
     assert logits.shape == (5, 7)
     assert_close(logits, expected)
-
-
-@pytest.fixture
-def compilations():
-    """The programs that XLA has compiled so far."""
-    compiled = []
-
-    def listen(event, _, fun_name="", **__):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(fun_name)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield compiled
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def test_cnn_sweep_equals_plain_flax_and_compiles_each_of_its_programs_once(digits, compilations):
-    # 70 examples in batches of 32: the last one holds 6.
-    results = l2jax.sweep([0.0, 3e-2], 2, dataset=digits, epochs=5, train_size=70, val_size=32)
-    # To initialise, to train an epoch, to evaluate: whatever the number of strengths, seeds and epochs.
-    assert len(compilations) == 3
-    plain.assert_equals_plain_loop(results, digits, lambda rngs: plain.CNN((28, 28, 1), 10, rngs=rngs))
 
 
 @pytest.fixture(scope="module")
 def params():
     cnn = functools.partial(l2jax.CNN, (28, 28, 1), 10)
-    as_in_sweeps = functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
     return as_in_sweeps(lambda: nnx.to_pure_dict(nnx.state(cnn(rngs=nnx.Rngs(3)))))()
 
 

@@ -1,12 +1,11 @@
 """The drop-in operations against lax.conv_general_dilated, nnx.max_pool and nnx.Conv."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+import plain
 import pytest
-from conftest import assert_close
+from conftest import as_in_sweeps, assert_close
 from flax import nnx
 from jax import lax
 
@@ -35,12 +34,15 @@ def normal(seed, *shape):
 def test_convolution_equals_xla(kernel_size, strides, padding):
     x, kernel = normal(0, 2, 9, 12, 3), normal(1, *kernel_size, 3, 4)
 
-    @functools.partial(jax.jit, static_argnums=0)
     def value_and_grads(convolve):
-        out, vjp = jax.vjp(lambda x, k: convolve(x, k, strides, padding, dimension_numbers=NUMBERS), x, kernel)
-        return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
+        def f(x, kernel):
+            out, vjp = jax.vjp(lambda x, k: convolve(x, k, strides, padding, dimension_numbers=NUMBERS), x, kernel)
+            return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
 
-    assert_close(value_and_grads(ops.conv_general_dilated), value_and_grads(lax.conv_general_dilated))
+        return f
+
+    ours, theirs = value_and_grads(ops.conv_general_dilated), value_and_grads(lax.conv_general_dilated)
+    assert_close(as_in_sweeps(ours)(x, kernel), plain.jit(theirs)(x, kernel))
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 0), (0, 1))])
@@ -49,12 +51,14 @@ def test_pooling_equals_xla(window, strides, padding):
     # Values from a few levels, so that many windows have ties.
     x = np.round(2 * normal(0, 3, 9, 12, 2))
 
-    @functools.partial(jax.jit, static_argnums=0)
     def value_and_grad(pool):
-        out, vjp = jax.vjp(lambda x: pool(x, window, strides, padding), x)
-        return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
+        def f(x):
+            out, vjp = jax.vjp(lambda x: pool(x, window, strides, padding), x)
+            return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
 
-    assert_close(value_and_grad(ops.max_pool), value_and_grad(nnx.max_pool))
+        return f
+
+    assert_close(as_in_sweeps(value_and_grad(ops.max_pool))(x), plain.jit(value_and_grad(nnx.max_pool))(x))
 
 
 def network(conv, pool):
@@ -77,9 +81,10 @@ def test_vmap_and_scan_on_real_digits(digits):
         def step(carry, scale):
             return carry, jax.vmap(jax.value_and_grad(network(conv, pool)), (0, None))(kernels, scale * images)
 
-        return jax.jit(lambda: lax.scan(step, 0, jnp.array([1.0, 0.5]))[1])()
+        return lambda: lax.scan(step, 0, jnp.array([1.0, 0.5]))[1]
 
-    assert_close(grads(ops.conv_general_dilated, ops.max_pool), grads(lax.conv_general_dilated, nnx.max_pool), 5e-6)
+    ours, theirs = grads(ops.conv_general_dilated, ops.max_pool), grads(lax.conv_general_dilated, nnx.max_pool)
+    assert_close(as_in_sweeps(ours)(), plain.jit(theirs)(), 5e-6)
 
 
 def test_drops_into_nnx_conv():

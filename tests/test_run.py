@@ -32,7 +32,7 @@ from l2jax.checkpoint import Checkpoints
 from l2jax.config import InvalidInput
 from l2jax.params import params_file
 
-pytestmark = pytest.mark.usefixtures("programs_of_equal_shapes")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 NUM_YIELDS = 6  # 3 epochs of 2 chunks
 

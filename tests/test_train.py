@@ -8,18 +8,17 @@ import numpy as np
 import optax
 import plain
 import pytest
-from conftest import assert_close
+from conftest import as_in_sweeps, assert_close
 from flax import nnx
 
 import l2jax
 from l2jax import train
-from l2jax.programs import COMPILER_OPTIONS
 from l2jax.train import Data, Part, Trial
 
 
 def trial(l2=0.0, learning_rate=1.0, weight_decay=0.0, label_smoothing=0.0, seed=0, split=0):
-    scalars = map(jnp.float32, (l2, learning_rate, weight_decay, label_smoothing))
-    return Trial(*scalars, jnp.uint32(seed), jnp.int32(split))
+    scalars = map(np.float32, (l2, learning_rate, weight_decay, label_smoothing))
+    return Trial(*scalars, np.uint32(seed), np.int32(split))
 
 
 def mlp(rngs):
@@ -66,7 +65,7 @@ def test_objective_is_the_mean_over_the_examples_of_the_mask():
     real = np.array([True, False, True, True, False, False, True])
     params = nnx.state(network)
     value_and_grad = jax.value_and_grad(train.objective, has_aux=True)
-    value_and_grad = jax.jit(functools.partial(value_and_grad, params, trial(0.2), apply_of(network)))
+    value_and_grad = plain.jit(functools.partial(value_and_grad, params, trial(0.2), apply_of(network)))
     masked = value_and_grad(images, labels, real)
     alone = value_and_grad(images[real], labels[real], np.ones(4, bool))
     assert_close(masked, alone)
@@ -94,7 +93,7 @@ def halving_sgd(learning_rate):
     return optax.sgd(lambda count: learning_rate * 0.5**count)
 
 
-@jax.jit
+@plain.jit
 def trained_kernel(trial, epoch, data):
     state = train.init(trial, lambda rngs: Linear(), halving_sgd)
     state, _ = train.epoch(state, trial, epoch, data, apply_of(Linear()), halving_sgd, BATCH)
@@ -136,11 +135,13 @@ def test_order_does_not_depend_on_the_room_for_indices():
 
 
 def test_initial_params_depend_on_the_seed_alone():
+    init = plain.jit(functools.partial(train.init, model=mlp, optimizer=optax.adam))
+
     def params(**kwargs):
-        return jax.tree.leaves(train.init(trial(**kwargs), mlp, optax.adam).params)
+        return jax.tree.leaves(init(trial(**kwargs)).params)
 
     first, same, other = params(l2=0.0, seed=1), params(l2=0.5, learning_rate=0.1, split=1, seed=1), params(seed=2)
-    expected = jax.tree.leaves(nnx.state(plain.network(mlp, seed=1)))
+    expected = jax.tree.leaves(plain.initial(mlp, 1))
     for a, b, c in zip(first, same, expected, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, c)
@@ -161,8 +162,7 @@ def test_kernels_shrink_by_a_factor_a_step_when_all_images_are_blank():
         lambda p: (rng.normal(0, 0.1, p.shape) * (p.ndim > 1)).astype(np.float32), nnx.state(network)
     )
     rate = 0.125
-    one_epoch = functools.partial(train.epoch, apply=apply_of(network), optimizer=optax.sgd, batch_size=4)
-    one_epoch = jax.jit(one_epoch, compiler_options=COMPILER_OPTIONS)
+    one_epoch = as_in_sweeps(functools.partial(train.epoch, apply=apply_of(network), optimizer=optax.sgd, batch_size=4))
     bias = np.zeros(10)
     for epoch in (1, 2):
         order = plain.order(0, epoch, 22)
@@ -191,11 +191,11 @@ def test_evaluation_is_the_mean_over_all_examples_of_the_part():
     parts[Part.VAL, 1, :9] = chosen = rng.permutation(30)[:9]  # two batches of 4 and one of 1
     wrong = (labels + 1) % 3
     data = Data(images, labels, np.stack([labels, wrong]), parts)
-    network = plain.network(mlp, seed=0)
-    state = train.TrainState(nnx.state(network), None)
-    evaluate = jax.jit(functools.partial(train.evaluate, apply=apply_of(network), batch_size=4))
+    apply = apply_of(nnx.eval_shape(lambda: mlp(nnx.Rngs(0))))
+    state = train.TrainState(plain.initial(mlp, 0), None)
+    evaluate = plain.jit(functools.partial(train.evaluate, apply=apply, batch_size=4))
     evaluation = evaluate(state, trial(l2=0.5, split=1), Part.VAL, data)
-    logits = np.asarray(network(plain.as_floats(images[chosen])), np.float64)
+    logits = np.asarray(apply(state.params, plain.as_floats(images[chosen])), np.float64)
     np.testing.assert_allclose(evaluation.loss, plain.cross_entropy(logits, labels[chosen]), rtol=1e-6)
     np.testing.assert_allclose(evaluation.accuracy, (logits.argmax(1) == labels[chosen]).mean(), rtol=1e-6)
     l2_norm = sum((np.asarray(k, np.float64) ** 2).sum() for k in plain.kernels(state.params))

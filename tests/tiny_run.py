@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +17,7 @@ from l2jax import run as run_module
 from l2jax.config import SweepConfig
 from l2jax.data import Dataset
 from l2jax.intact import write_whole
+from l2jax.programs import COMPILER_OPTIONS
 
 CONFIG = SweepConfig(
     (0.0, 1e-2), 2, epochs=3, batch_size=16, train_size=40, val_size=32, dataset="made up", trials_at_once=2
@@ -56,9 +59,10 @@ def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, **optio
 COMPILED: dict = {}
 
 
-def compile_once() -> None:
-    """Lets sweeps of equal shapes share their programs, for as long as this process lasts."""
-    compile_programs = placement.compile_programs
+@contextlib.contextmanager
+def compiled_quickly() -> Iterator[None]:
+    """Sweeps of equal shapes share their programs, which XLA compiles with less care: these need not run fast."""
+    compile_programs, options = placement.compile_programs, COMPILER_OPTIONS.copy()
 
     def remembered(model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side):
         key = model, optimizer, len(trials.l2), batch_size, tuple(array.shape for array in data), mesh, side_by_side
@@ -69,3 +73,8 @@ def compile_once() -> None:
         return COMPILED[key]
 
     placement.compile_programs = remembered
+    COMPILER_OPTIONS.update(plain.QUICKLY)
+    yield
+    placement.compile_programs = compile_programs
+    COMPILER_OPTIONS.clear()
+    COMPILER_OPTIONS.update(options)
