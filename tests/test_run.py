@@ -188,7 +188,7 @@ def test_only_the_last_two_checkpoints_of_a_trial_are_kept(undisturbed):
 
 
 def test_best_parameters_load_into_a_network(undisturbed):
-    model = tiny_run.mlp(nnx.Rngs(1))
+    model = nnx.eval_shape(lambda: tiny_run.mlp(nnx.Rngs(1)))
     params = dict(np.load(undisturbed / "best_params.npz"))
     state = nnx.state(model)
     nnx.update(
