@@ -55,7 +55,7 @@ def plan_chunks(
     num_trials: int,
     devices: Sequence[jax.Device],
     trials_at_once: int | None,
-    steps: int = 1,
+    steps: int,
 ) -> tuple[Plan, Programs]:
     """Plans chunks of equal size, so that one compilation serves all, and returns the programs for that size too.
 

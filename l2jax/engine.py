@@ -29,7 +29,6 @@ from l2jax.progress import Progress, check_progress, each_of, part_of, places_of
 from l2jax.results import Results
 from l2jax.train import Part, TrainState
 from l2jax.trials import make_trials, share_data
-from l2jax.tuning import Tuning
 
 
 def sweep(
@@ -110,20 +109,13 @@ class Sweep:
         self._done = np.zeros(self.num_trials, int)  # epochs
         self._diverged = np.zeros(self.num_trials, bool)
         self._tested: dict[tuple[int, ...], train.Evaluation] = {}
-        self._as_before: tuple[int, Tuning] | None = None
         self._held: Chunk | None = None  # after the last epoch
         self._waiting: dict[int, TrainState] = {}  # each trial's, in the host's memory, until it is trained on
 
     @property
     def plan(self) -> Plan:
         """How many trials are held at once. Compiles, the first time."""
-        if self.placement.plan is None:
-            trials_at_once = self.config.trials_at_once
-            if self._as_before:
-                trials_at_once, self.placement.tuning = self._as_before
-            self._make_plan(trials_at_once, exactly=self._as_before is not None)
-        assert self.placement.plan
-        return self.placement.plan
+        return self.placement.plan or self._make_plan()
 
     def epochs(self, profile: Path | None = None) -> Iterator[Epoch]:
         """Trains chunk after chunk of trials, and yields after each epoch of each.
@@ -198,17 +190,6 @@ class Sweep:
         if len(progress.seconds) < self.config.epochs:
             self._waiting |= zip(trials, each_of(state), strict=True)
 
-    def compute_as(self, description: dict[str, Any]) -> None:
-        """Lets results be bitwise those of the sweep that is so described, if it has these trials and devices.
-
-        Whatever memory is free, as many trials are held at once, and they are computed in the same way.
-        """
-        devices = self.placement.devices
-        same = {"num_trials": self.num_trials, "num_devices": len(devices), "device": devices[0].device_kind}
-        asked = {"trials_at_once": self.config.trials_at_once, "autotune": self.config.autotune}
-        if same.items() <= description.items() and asked.items() <= description["sweep"].items():
-            self._as_before = description["trials_at_once"], Tuning(**description["tuning"])
-
     def _to_train(self) -> list[tuple[int, int]]:
         """Numbers of epochs done and of the unfinished trials that have done so many, the furthest first."""
         done, sizes = np.unique(self._done[self._done < self.config.epochs], return_counts=True)
@@ -259,11 +240,11 @@ class Sweep:
             self._waiting |= zip(self._held.trials, each_of(self._held.state_on_host()), strict=True)
         self._held = None
 
-    def _make_plan(self, trials_at_once: int | None, exactly: bool = False) -> None:
-        most = max(size for _, size in self._to_train())
+    def _make_plan(self, most_at_once: int | None = None) -> Plan:
+        num_trials = max(size for _, size in self._to_train())
         steps = -(-int(self._num_examples.max()) // self.config.batch_size)
         with self._timing("compiling"):
-            self.placement.make_plan(most, steps, trials_at_once, exactly)
+            return self.placement.make_plan(num_trials, steps, most_at_once)
 
     @contextlib.contextmanager
     def _timing(self, what: str) -> Iterator[None]:
@@ -273,8 +254,6 @@ class Sweep:
 
     def description(self) -> dict[str, Any]:
         """What a reader of the results needs to know to run the sweep again."""
-        plan, tuning, devices = self.placement.plan, self.placement.tuning, self.placement.devices
-        layout = (plan.trials_at_once, tuning) if plan and tuning else self._as_before
         packages = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
         return {
             "sweep": dataclasses.asdict(self.config),
@@ -282,10 +261,7 @@ class Sweep:
             "num_params": self._num_params,
             "num_trials": self.num_trials,
             "data": self.dataset.digest,
-            "trials_at_once": layout and layout[0],
-            "tuning": layout and layout[1]._asdict(),
-            "device": devices[0].device_kind,
-            "num_devices": len(devices),
+            **self.placement.description(),
             "platform": platform.platform(),
             "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages},
             "seconds": self.seconds,

@@ -61,28 +61,49 @@ class Placement:
         self.data = self.put(data, SHARED)
         self.plan: Plan | None = None
         self.tuning: Tuning | None = None
+        self._as_before: int | None = None  # trials at once
         self.programs: Programs
         """Of the plan."""
 
-    def make_plan(self, most: int, steps: int, trials_at_once: int | None, exactly: bool = False) -> None:
-        """Plans chunks for the `most` trials there will be at once, and compiles for one of them.
+    def make_plan(self, num_trials: int, steps: int, most_at_once: int | None = None) -> Plan:
+        """Plans chunks of so many trials, and compiles for one of them.
 
         Args:
           steps: of one trial in an epoch.
-          trials_at_once: plans chunks of at most so many trials.
-          exactly: of so many, even if there are fewer trials.
+          most_at_once: of the trials in a chunk; None: as the config says.
         """
         if self.tuning is None:
             self.tuning = (
                 self._autotuned() if self._config.autotune else default_tuning(self.devices[0], self._trials_a_device)
             )
         compiled = functools.partial(self._compiled, tuning=self.tuning)
-        if exactly:
-            assert trials_at_once
-            self.plan, self.programs = plan_chunks(compiled, trials_at_once, self.devices, trials_at_once)
-            self.plan = self.plan._replace(num_chunks=-(-most // trials_at_once))
+        if self._as_before and not most_at_once:  # even if fewer are left than were held at once
+            plan, self.programs = plan_chunks(compiled, self._as_before, self.devices, self._as_before, steps)
+            self.plan = plan._replace(num_chunks=-(-num_trials // self._as_before))
         else:
-            self.plan, self.programs = plan_chunks(compiled, most, self.devices, trials_at_once, steps)
+            at_once = most_at_once or self._config.trials_at_once
+            self.plan, self.programs = plan_chunks(compiled, num_trials, self.devices, at_once, steps)
+        return self.plan
+
+    def compute_as(self, description: dict[str, Any]) -> None:
+        """Lets results be bitwise those of the sweep that is so described, if it has these trials and devices.
+
+        Whatever memory is free, as many trials are held at once, and they are computed in the same way.
+        """
+        num_trials, num_devices = len(self.trials.l2), len(self.devices)
+        same = {"num_trials": num_trials, "num_devices": num_devices, "device": self.devices[0].device_kind}
+        asked = {"trials_at_once": self._config.trials_at_once, "autotune": self._config.autotune}
+        if same.items() <= description.items() and asked.items() <= description["sweep"].items():
+            self._as_before, self.tuning = description["trials_at_once"], Tuning(**description["tuning"])
+
+    def description(self) -> dict[str, Any]:
+        """How the trials are computed, for `compute_as`; None for what is not planned yet."""
+        return {
+            "trials_at_once": self.plan.trials_at_once if self.plan else self._as_before,
+            "tuning": self.tuning and self.tuning._asdict(),
+            "device": self.devices[0].device_kind,
+            "num_devices": len(self.devices),
+        }
 
     def put(self, tree: Any, spec: PartitionSpec) -> Any:
         return jax.device_put(tree, NamedSharding(self._mesh, spec))

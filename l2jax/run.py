@@ -156,7 +156,7 @@ def _restore(sweep: Sweep, checkpoints: Checkpoints, progress: Console) -> None:
         if description["data"] != sweep.dataset.digest:
             raise InvalidInput("dataset", sweep.config.dataset, "the examples that the run to resume was trained on")
         if number == 0:
-            sweep.compute_as(description)
+            sweep.placement.compute_as(description)
             for name, version in sweep.description()["versions"].items():
                 if (before := description["versions"].get(name)) != version:
                     warn(f"{name} {before} before, {version} now: the last digits may differ")

@@ -48,7 +48,7 @@ def program(fixed, slope):
 
 def test_what_fits_is_compiled_once():
     compile_for, compiled = program(10 * MB, MB)
-    plan, _ = devices.plan_chunks(compile_for, 24, TWO, None)
+    plan, _ = devices.plan_chunks(compile_for, 24, TWO, None, 1)
     assert (plan.trials_at_once, plan.num_chunks, plan.bytes_needed) == (24, 1, 2 * 22 * MB)
     assert compiled == [24]
 
@@ -57,7 +57,7 @@ def test_what_fits_is_compiled_once():
 def test_what_does_not_fit_is_cut_into_equal_chunks(monkeypatch, free, at_once, num_chunks):
     monkeypatch.setattr(devices, "free_memory", lambda _: free * MB)
     compile_for, compiled = program(10 * MB, MB)
-    plan, _ = devices.plan_chunks(compile_for, 256, TWO, None)
+    plan, _ = devices.plan_chunks(compile_for, 256, TWO, None, 1)
     assert (plan.trials_at_once, plan.num_chunks) == (at_once, num_chunks)
     assert plan.bytes_needed <= free * MB or plan.trials_at_once == len(TWO)
     assert compiled == [256, 2, at_once]

@@ -68,7 +68,7 @@ def assert_equal(actual, expected):
 def take_over(sweep, folder):
     for progress, description in Checkpoints(folder).load(sweep.check, pytest.fail):
         sweep.restore(progress)
-        sweep.compute_as(description)
+        sweep.placement.compute_as(description)
 
 
 def train(sweep, folder, num_epochs):
