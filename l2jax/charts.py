@@ -138,8 +138,6 @@ def _means(ended: xr.Dataset, metrics: Sequence[tuple[str, str, str]], bars: str
             dots = {"mode": "markers", "marker": {"color": colour, "size": 4}, "opacity": 0.4}
             traces.append(marks.trace(places, values[:, trial], texts) | dots)
         table = stats.summary(ended, metric)
-        if metric == "rise":  # the interval does not know that a rise is never below 0
-            table["low"] = table["low"].clip(lower=0)
         for part in (strengths == 0, strengths > 0):  # 0 is no point of a logarithmic axis: no line leads there
             if part.any():
                 traces.append(marks.means(places[part], table[part], colour, bars, name) | {"legendgroup": name})

@@ -133,6 +133,8 @@ def summary(ended: xr.Dataset, metric: str) -> pd.DataFrame:
     import pandas as pd
 
     of = estimate(_by_trial(ended[metric]), ended.sizes.get("fold"))
+    if metric == "rise":
+        of = of._replace(low=of.low.clip(min=0))  # no rise is below it, which a t interval does not know
     return pd.DataFrame(of._asdict(), pd.Index(ended["l2"].values, name="l2"))
 
 

@@ -155,6 +155,15 @@ def test_overfitting_is_the_gap_and_the_rise_after_the_best_epoch():
     np.testing.assert_array_equal(table["num"], [3] * 7 + [2])
 
 
+def test_an_interval_of_rises_ends_at_0():
+    ended = stats.outcomes(synthetic()).assign(rise=(("l2", "seed"), [[0.1, 0.2, 0.3], [0.0, 0.0, 0.3]] * 4))
+    table = stats.summary(ended, "rise")
+    for row, rises in enumerate(ended["rise"].values):
+        low, high = scipy_stats.ttest_1samp(rises, 0).confidence_interval()
+        np.testing.assert_allclose(table.iloc[row][["low", "high"]].tolist(), [max(low, 0), high])
+    assert low < 0
+
+
 def test_early_stopped_trials_are_at_their_own_best_epoch():
     results = synthetic(noise=0.04, diverged=[(0.1, 1, 4), (0.0, 0, 1)])
     stopped = stats.early_stopped(results)

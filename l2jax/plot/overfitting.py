@@ -29,9 +29,8 @@ def overfitting(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     titles = {"gap": "Gap: validation minus training loss", "rise": "Rise of validation loss after its lowest epoch"}
     for ax, (metric, title) in zip(axes, titles.items(), strict=True):
         table = stats.summary(ended, metric)
-        mean = table["mean"].to_numpy()
-        low = table["low"].to_numpy() if metric == "gap" else table["low"].clip(lower=0).to_numpy()  # never below 0
-        bars = np.nan_to_num([mean - low, table["high"].to_numpy() - mean])
+        mean, low, high = (table[column].to_numpy() for column in ("mean", "low", "high"))
+        bars = np.nan_to_num([mean - low, high - mean])
         places, trials = places_of(table.index.values), ended[metric].values.reshape(len(table), -1)
         for part in parts_of(table.index.values):
             faint: dict[str, Any] = VALIDATION | {"markersize": 2.5, "linewidth": 0.7, "alpha": 0.35}
