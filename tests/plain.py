@@ -18,8 +18,10 @@ from l2jax.splits import folds, split, subset, with_label_noise
 CURVES = ["train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm"]
 CURVES += ["running_objective", "running_accuracy"]
 
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-"""Options of XLA:CPU that compile three times as fast: what runs for a second need not run fast."""
+QUICKLY: dict[str, bool | int | str] = {"xla_backend_optimization_level": 0}
+"""Options of XLA:CPU that compile up to three times as fast: what runs for a second need not run fast."""
+if jax.__version_info__ < (0, 11):  # JAX 0.12 has no other way to compile
+    QUICKLY["xla_cpu_use_fusion_emitters"] = False
 jit = functools.partial(jax.jit, compiler_options=QUICKLY)
 
 
