@@ -213,16 +213,21 @@ def _row(table: pd.DataFrame, l2: float) -> dict[str, float]:
 
 def _words(metric: str, row: dict[str, float]) -> str:
     scale, unit, name = NAMES[metric]
-    mean = f"{row['mean'] * scale:+.2g}{unit}"
+    mean, low, high = (_signed(row[column], scale) for column in ("mean", "low", "high"))
     if math.isnan(row["p"]):
         pairs = "1 pair" if row["num"] == 1 else f"{row['num']:.0f} pairs"
         why = "the same in every pair" if row["num"] >= stats.FEWEST else f"{pairs}, no interval"
-        return f"a mean change in {name} of {mean} ({why})"
-    interval = f"{mean}, 95% interval {row['low'] * scale:+.2g} to {row['high'] * scale:+.2g}"
+        return f"a mean change in {name} of {mean}{unit} ({why})"
+    interval = f"{mean}{unit}, 95% interval {low} to {high}"
     if row["p_holm"] < 1 - stats.LEVEL:
         return f"a clearly {'lower' if row['mean'] < 0 else 'higher'} {name} ({interval})"
     corrected = ", too wide once corrected for several strengths" if row["p"] < 1 - stats.LEVEL else ""
     return f"no clear change in {name} ({interval}{corrected})"
+
+
+def _signed(value: float, scale: int) -> str:
+    """To two digits; but differences of accuracies in float32 that are 0 in truth are so to six digits only."""
+    return f"{round(value, 6) * scale + 0.0:+.2g}"  # + 0.0: no -0
 
 
 def _strengths(strengths: Iterable[float]) -> str:

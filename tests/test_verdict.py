@@ -92,6 +92,14 @@ def test_harm_is_told():
     assert first.endswith("It is clearly higher at l2 = 0.01, 0.1.")
 
 
+def test_a_change_of_0_but_for_float32_is_told_as_0():
+    accuracies = [[0.942, 0.941, 0.914], [0.929, 0.943, 0.925], [0.9, 0.9, 0.9]]  # the first two add up to the same
+    results = with_last("val_accuracy", accuracies)
+    results.data["val_loss"].values[:, :, -1] = [[0.3, 0.4, 0.5], [0.1, 0.2, 0.3], [0.6, 0.6, 0.6]]
+    assert stats.compare(stats.outcomes(results), "val_accuracy")["mean"][0.01] != 0
+    assert results.best() == 0.01 and "validation accuracy (+0 points, 95% interval" in said(results)
+
+
 def test_only_seeds_that_finished_at_both_are_paired():
     results = synthetic(seeds=5, diverged=[(0.0, 2, 3)])
     kept = Results(results.data.isel(seed=[0, 1, 3, 4]), {})
