@@ -29,9 +29,9 @@ from l2jax.intact import write_whole, write_with_sums
 from l2jax.params import params_file
 from l2jax.process import asked_to_stop, locked
 from l2jax.progress import Epoch
+from l2jax.refine import next_strengths
 from l2jax.report import write_report
 from l2jax.results import CONFIG, Results, config_json
-from l2jax.stats import next_strengths
 from l2jax.terminal import print_results, shown
 
 

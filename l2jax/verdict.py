@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from l2jax import stats
+from l2jax import refine, stats
 from l2jax.results import Results
 
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ def _choice(results: Results, best: float) -> str:
         text += "the same, as one seed has no standard error."
     else:
         text += f"l2 = {results.best(rule='1se'):.3g}."
-    if at := stats.edge(results):
+    if at := refine.edge(results):
         where = "strongest tried: try stronger ones" if at == "strongest" else "weakest tried above 0: try weaker ones"
-        strengths = " ".join(f"{l2:.3g}" for l2 in stats.next_strengths(results))
+        strengths = " ".join(f"{l2:.3g}" for l2 in refine.next_strengths(results))
         text += f" l2 = {best:.3g} is the {where}, such as --l2 0 {strengths}."
     return text
 

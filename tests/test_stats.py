@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats as scipy_stats
-from test_results import STRENGTHS, synthetic, with_last
+from test_results import STRENGTHS, synthetic
 
 from l2jax import stats
 from l2jax.results import Results
@@ -179,35 +179,6 @@ def test_early_stopped_trials_are_at_their_own_best_epoch():
     assert np.isnan(stopped.data["test_loss"]).all()
     lowest = results.data["val_loss"].min("epoch").astype(np.float64).mean("seed").drop_sel(l2=[0.0, 0.1])
     assert stopped.best() == lowest.idxmin("l2")
-
-
-def with_best_at(index, l2=(0.0, 0.001, 0.01, 0.1)) -> Results:
-    return with_last(
-        "val_loss", [[0.5 - 0.3 * (i == index) + 0.01 * seed for seed in range(3)] for i in range(len(l2))], l2
-    )
-
-
-def test_a_best_strength_at_the_edge_leads_beyond_the_grid():
-    assert stats.edge(with_best_at(3)) == "strongest"
-    assert stats.next_strengths(with_best_at(3)) == (1.0, 10.0, 100.0)
-    assert stats.edge(with_best_at(1)) == "weakest"
-    assert stats.next_strengths(with_best_at(1), 2) == (1e-5, 1e-4)
-    assert stats.edge(with_best_at(0, (0.001, 0.01, 0.1))) == "weakest"
-
-
-def test_a_best_strength_inside_leads_between_its_neighbours():
-    assert stats.edge(with_best_at(2)) is None
-    assert stats.next_strengths(with_best_at(2), 1) == (0.00316, 0.0316)
-    assert stats.next_strengths(with_best_at(2)) == (0.00178, 0.00316, 0.00562, 0.0178, 0.0316, 0.0562)
-    assert stats.edge(with_best_at(0)) is None and stats.next_strengths(with_best_at(0), 1) == (1e-4,)
-
-
-def test_few_strengths_lead_somewhere():
-    assert stats.edge(synthetic((0.0,))) is None and stats.next_strengths(synthetic((0.0,))) == ()
-    assert stats.edge(synthetic((0.01,))) is None
-    assert stats.next_strengths(synthetic((0.01,)), 1) == (0.001, 0.1)
-    assert stats.edge(with_best_at(1, (0.0, 0.01))) == "strongest"
-    assert stats.next_strengths(with_best_at(1, (0.0, 0.01)), 2) == (0.1, 1.0)
 
 
 def grid_of_methods() -> Results:
