@@ -1,5 +1,6 @@
 """Two CPU devices, so that sharding is tested, and no silent broadcasting between ranks."""
 
+import functools
 import os
 
 import jax
@@ -65,6 +66,12 @@ def mlp(rngs):
 def as_in_sweeps(f):
     """Compiled with the options of a sweep."""
     return jax.jit(f, compiler_options=COMPILER_OPTIONS)
+
+
+def assert_equal(of, ours, theirs, *arguments, tolerance=2e-6):
+    """What `of` makes of our function and these arguments is what it makes of theirs, but for rounding."""
+    ours, theirs = (functools.partial(of, function) for function in (ours, theirs))
+    assert_close(as_in_sweeps(ours)(*arguments), plain.jit(theirs)(*arguments), tolerance)
 
 
 def assert_close(actual, expected, tolerance=2e-6):

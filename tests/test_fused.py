@@ -2,12 +2,13 @@
 
 import functools
 
+import conftest
 import jax
 import jax.numpy as jnp
 import numpy as np
 import plain
 import pytest
-from conftest import as_in_sweeps, assert_close
+from conftest import as_in_sweeps
 from jax import Array, lax
 
 from l2jax.fused import DEFAULT_LOWERING, Lowering, conv_relu_max_pool
@@ -28,11 +29,7 @@ def value_and_grads(f, x, kernel, bias, d_out):
 
 
 def assert_equal(of, *arguments, lowering=DEFAULT_LOWERING):
-    """What `of` makes of conv_relu_max_pool and these arguments is what it makes of the reference."""
-    ours = functools.partial(conv_relu_max_pool, lowering=lowering)
-    assert_close(
-        as_in_sweeps(functools.partial(of, ours))(*arguments), plain.jit(functools.partial(of, reference))(*arguments)
-    )
+    conftest.assert_equal(of, functools.partial(conv_relu_max_pool, lowering=lowering), reference, *arguments)
 
 
 def normal(*shapes, seed=0):

@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import plain
 import pytest
-from conftest import as_in_sweeps, assert_close
+from conftest import assert_equal
 from flax import nnx
 from jax import lax
 
@@ -34,15 +33,11 @@ def normal(seed, *shape):
 def test_convolution_equals_xla(kernel_size, strides, padding):
     x, kernel = normal(0, 2, 9, 12, 3), normal(1, *kernel_size, 3, 4)
 
-    def value_and_grads(convolve):
-        def f(x, kernel):
-            out, vjp = jax.vjp(lambda x, k: convolve(x, k, strides, padding, dimension_numbers=NUMBERS), x, kernel)
-            return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
+    def value_and_grads(convolve, x, kernel):
+        out, vjp = jax.vjp(lambda x, k: convolve(x, k, strides, padding, dimension_numbers=NUMBERS), x, kernel)
+        return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
 
-        return f
-
-    ours, theirs = value_and_grads(ops.conv_general_dilated), value_and_grads(lax.conv_general_dilated)
-    assert_close(as_in_sweeps(ours)(x, kernel), plain.jit(theirs)(x, kernel))
+    assert_equal(value_and_grads, ops.conv_general_dilated, lax.conv_general_dilated, x, kernel)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 0), (0, 1))])
@@ -51,14 +46,11 @@ def test_pooling_equals_xla(window, strides, padding):
     # Values from a few levels, so that many windows have ties.
     x = np.round(2 * normal(0, 3, 9, 12, 2))
 
-    def value_and_grad(pool):
-        def f(x):
-            out, vjp = jax.vjp(lambda x: pool(x, window, strides, padding), x)
-            return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
+    def value_and_grad(pool, x):
+        out, vjp = jax.vjp(lambda x: pool(x, window, strides, padding), x)
+        return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
 
-        return f
-
-    assert_close(as_in_sweeps(value_and_grad(ops.max_pool))(x), plain.jit(value_and_grad(nnx.max_pool))(x))
+    assert_equal(value_and_grad, ops.max_pool, nnx.max_pool, x)
 
 
 def network(conv, pool):
@@ -77,14 +69,14 @@ def test_vmap_and_scan_on_real_digits(digits):
     images = np.repeat(digits.images[:4].astype(np.float32) / 255, 3, -1)
     kernels = [normal(i, 2, 3, 3, c, d) / 3 for i, (c, d) in enumerate([(3, 4), (4, 5)])]  # of two trials
 
-    def grads(conv, pool):
+    def grads(network):
         def step(carry, scale):
-            return carry, jax.vmap(jax.value_and_grad(network(conv, pool)), (0, None))(kernels, scale * images)
+            return carry, jax.vmap(jax.value_and_grad(network), (0, None))(kernels, scale * images)
 
-        return lambda: lax.scan(step, 0, jnp.array([1.0, 0.5]))[1]
+        return lax.scan(step, 0, jnp.array([1.0, 0.5]))[1]
 
-    ours, theirs = grads(ops.conv_general_dilated, ops.max_pool), grads(lax.conv_general_dilated, nnx.max_pool)
-    assert_close(as_in_sweeps(ours)(), plain.jit(theirs)(), 5e-6)
+    ours, theirs = network(ops.conv_general_dilated, ops.max_pool), network(lax.conv_general_dilated, nnx.max_pool)
+    assert_equal(grads, ours, theirs, tolerance=5e-6)
 
 
 def test_drops_into_nnx_conv():

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import plain
@@ -46,14 +47,8 @@ def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, **optio
     if not draw:
         changed["plot"] = SimpleNamespace(figures=lambda _: [])
         changed["write_report"] = lambda _, path: write_whole(path, b"not drawn")
-    usual = {name: getattr(run_module, name) for name in changed}
-    for name, value in changed.items():
-        setattr(run_module, name, value)
-    try:
+    with mock.patch.multiple(run_module, **changed):
         return run_module.run(config, run_dir, **{"quiet": True, "checkpoint_minutes": 0.0, **options})
-    finally:
-        for name, value in usual.items():
-            setattr(run_module, name, value)
 
 
 COMPILED: dict = {}
@@ -62,7 +57,7 @@ COMPILED: dict = {}
 @contextlib.contextmanager
 def compiled_quickly() -> Iterator[None]:
     """Sweeps of equal shapes share their programs, which XLA compiles with less care: these need not run fast."""
-    compile_programs, options = placement.compile_programs, COMPILER_OPTIONS.copy()
+    compile_programs = placement.compile_programs
 
     def remembered(model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side):
         key = model, optimizer, len(trials.l2), batch_size, tuple(array.shape for array in data), mesh, side_by_side
@@ -72,9 +67,6 @@ def compiled_quickly() -> Iterator[None]:
             )
         return COMPILED[key]
 
-    placement.compile_programs = remembered
-    COMPILER_OPTIONS.update(plain.QUICKLY)
-    yield
-    placement.compile_programs = compile_programs
-    COMPILER_OPTIONS.clear()
-    COMPILER_OPTIONS.update(options)
+    patched = mock.patch.object(placement, "compile_programs", remembered)
+    with patched, mock.patch.dict(COMPILER_OPTIONS, plain.QUICKLY):
+        yield
