@@ -1,44 +1,74 @@
-"""Does L2 regularisation stop a CNN from overfitting, and how strong should it be? All strengths trained at once."""
+"""Does L2 regularisation stop a CNN from overfitting, and how strong should it be? All strengths trained at once.
+
+results = l2jax.sweep([0, 1e-3, 1e-2], seeds=3, dataset="mnist_small")
+results.best()
+l2jax.plot.validation_curve(results)
+"""
 
 from __future__ import annotations
 
 import importlib
+import warnings
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from l2jax.config import InvalidInput as InvalidInput
+    from l2jax import ops as ops
+    from l2jax import plot as plot
+    from l2jax import report as report
+    from l2jax import stats as stats
     from l2jax.config import SweepConfig as SweepConfig
-    from l2jax.data import Dataset as Dataset
-    from l2jax.data import load_dataset as load_dataset
-    from l2jax.engine import Sweep as Sweep
-    from l2jax.engine import sweep as sweep
-    from l2jax.model import CNN as CNN
-    from l2jax.results import Results as Results
-    from l2jax.results import load_results as load_results
+    from l2jax.data.dataset import Dataset as Dataset
+    from l2jax.data.dataset import load_dataset as load_dataset
+    from l2jax.engine.sweep import Sweep as Sweep
+    from l2jax.engine.sweep import sweep as sweep
+    from l2jax.errors import InputError as InputError
+    from l2jax.network.cnn import CNN as CNN
+    from l2jax.results.results import Results as Results
+    from l2jax.results.results import load_results as load_results
 
-# Imported when first used: JAX takes seconds, which `--help` and the reading of results need not wait for.
-_HOMES = {
-    "CNN": "model",
-    "Dataset": "data",
-    "InvalidInput": "config",
-    "Results": "results",
-    "Sweep": "engine",
-    "SweepConfig": "config",
-    "load_dataset": "data",
-    "load_results": "results",
-    "sweep": "engine",
+__all__ = (
+    "CNN",
+    "Dataset",
+    "InputError",
+    "Results",
+    "Sweep",
+    "SweepConfig",
+    "load_dataset",
+    "load_results",
+    "ops",
+    "plot",
+    "report",
+    "stats",
+    "sweep",
+)
+__version__ = metadata.version("l2jax")
+
+# Imported when first used (SPEC 1 of Scientific Python): `--help` and reading results need not wait for JAX.
+_MODULES = {
+    "CNN": "l2jax.network.cnn",
+    "Dataset": "l2jax.data.dataset",
+    "InputError": "l2jax.errors",
+    "Results": "l2jax.results.results",
+    "Sweep": "l2jax.engine.sweep",
+    "SweepConfig": "l2jax.config",
+    "load_dataset": "l2jax.data.dataset",
+    "load_results": "l2jax.results.results",
+    "sweep": "l2jax.engine.sweep",
 }
-_MODULES = ("ops", "plot", "report", "stats")
-__all__ = sorted([*_HOMES, *_MODULES])  # pyright: ignore[reportUnsupportedDunderAll]: it reads the names above
+_RENAMED = {"InvalidInput": "InputError"}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        warnings.warn(f"l2jax.{name} is now l2jax.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    if name in __all__:
         return importlib.import_module(f"l2jax.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'l2jax' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"l2jax.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'l2jax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, "__version__"])

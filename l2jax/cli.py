@@ -16,8 +16,9 @@ from typing import Any, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from l2jax.config import DEFAULT_STRENGTHS, RECIPES, InvalidInput, SweepConfig
-from l2jax.results import read_config
+from l2jax.config import DEFAULT_STRENGTHS, RECIPES, SweepConfig
+from l2jax.errors import InputError, InvalidInputError
+from l2jax.results.results import read_config
 
 # JAX and matplotlib take seconds to import: `l2jax.run` does it, when --help and wrong options are out of the way.
 
@@ -57,27 +58,27 @@ class Options(SweepConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.recipe not in RECIPES:
-            raise InvalidInput("recipe", self.recipe, ", ".join(RECIPES))
+            raise InvalidInputError("recipe", self.recipe, ", ".join(RECIPES))
         minutes = self.checkpoint_minutes
         if not isinstance(minutes, int | float) or not 0 <= minutes <= 1e6:
-            raise InvalidInput("checkpoint_minutes", minutes, "minutes, 0 to 1e6; 0: after every epoch")
+            raise InvalidInputError("checkpoint_minutes", minutes, "minutes, 0 to 1e6; 0: after every epoch")
         if not isinstance(self.refine, int) or not 0 <= self.refine <= MOST_ROUNDS:
-            raise InvalidInput("refine", self.refine, f"a whole number, 0 to {MOST_ROUNDS}")
+            raise InvalidInputError("refine", self.refine, f"a whole number, 0 to {MOST_ROUNDS}")
         if self.figures not in FIGURE_FORMATS:
-            raise InvalidInput("figures", self.figures, ", ".join(FIGURE_FORMATS))
+            raise InvalidInputError("figures", self.figures, ", ".join(FIGURE_FORMATS))
         if self.keep not in KEEP:
-            raise InvalidInput("keep", self.keep, ", ".join(KEEP))
+            raise InvalidInputError("keep", self.keep, ", ".join(KEEP))
         if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             accepted = "an installation with tensorboardX: pip install 'l2jax[tensorboard]'"
-            raise InvalidInput("tensorboard", "no tensorboardX", accepted)
+            raise InvalidInputError("tensorboard", "no tensorboardX", accepted)
         if self.resume and self.run_dir:
-            raise InvalidInput("run_dir", self.run_dir, "none with --resume")
+            raise InvalidInputError("run_dir", self.run_dir, "none with --resume")
         for option in ("run_dir", "profile"):
             path = getattr(self, option)
             with contextlib.suppress(OSError):
                 if path is None or (isinstance(path, Path) and not (path.exists() and any(path.iterdir()))):
                     continue
-            raise InvalidInput(option, path, "a new or empty folder, where files can be written")
+            raise InvalidInputError(option, path, "a new or empty folder, where files can be written")
 
     @property
     def sweep(self) -> SweepConfig:
@@ -106,12 +107,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.list_recipes:
             print("\n".join(f"{name:8} {_differences(recipe)}" for name, recipe in RECIPES.items()))
             return 0
-        from l2jax.run import run
+        from l2jax.run.session import run
 
         names = ("profile", "quiet", "checkpoint_minutes", "refine", "figures", "keep", "tensorboard")
         how = {name: getattr(options, name) for name in names}
         return run(options.sweep, options.resume or options.run_dir, resume=options.resume is not None, **how)
-    except InvalidInput as error:
+    except InputError as error:
         option = FLAGS.get(error.option, error.option)
         print(f"error: {option}{str(error).removeprefix(error.option)}", file=sys.stderr)
         return 2
@@ -130,18 +131,18 @@ def _report(argv: Sequence[str]) -> int:
     try:
         options, unknown = parser.parse_known_args(argv)
     except argparse.ArgumentError as error:
-        raise InvalidInput("report", " ".join(argv), str(error)) from None
+        raise InvalidInputError("report", " ".join(argv), str(error)) from None
     if unknown or not options.run_dirs:
-        raise InvalidInput("report", " ".join(unknown), "RUN_DIR ... [--output FILE]")
-    from l2jax.report import write_report
-    from l2jax.results import load_results
+        raise InvalidInputError("report", " ".join(unknown), "RUN_DIR ... [--output FILE]")
+    from l2jax.report.page import write_report
+    from l2jax.results.results import load_results
 
     runs = {str(run_dir): load_results(run_dir) for run_dir in options.run_dirs}
     path = options.output or (options.run_dirs[0] if len(runs) == 1 else Path()) / "report.html"
     try:
         write_report(runs, path)
     except OSError as error:
-        raise InvalidInput("output", path, f"a file that can be written ({error.strerror})") from None
+        raise InvalidInputError("output", path, f"a file that can be written ({error.strerror})") from None
     print(path)
     return 0
 
@@ -150,20 +151,20 @@ def parse(argv: Sequence[str] | None) -> Options:
     """Reads the words of a command line.
 
     Raises:
-      InvalidInput: for words that cannot be used.
+      InputError: for words that cannot be used.
       SystemExit: after --help.
     """
     if null := [word for word in argv or () if "\0" in word]:  # as no system passes on, but another program may
-        raise InvalidInput("command line", null[0], "words without null characters")
+        raise InvalidInputError("command line", null[0], "words without null characters")
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", nargs="?", const="")
     first.add_argument("--resume", nargs="?", const="")
     known = first.parse_known_args(argv)[0]
     recipe = known.recipe if known.recipe is not None else "quick"
     if recipe not in RECIPES:
-        raise InvalidInput("recipe", recipe, ", ".join(RECIPES))
+        raise InvalidInputError("recipe", recipe, ", ".join(RECIPES))
     if known.resume is not None and known.recipe is not None:
-        raise InvalidInput("recipe", recipe, "none with --resume: the options are those of the run")
+        raise InvalidInputError("recipe", recipe, "none with --resume: the options are those of the run")
     before = RECIPES[recipe] if known.resume is None else read_config(known.resume)
     registry = ConstructorRegistry()
     registry.primitive_rule(_option_type)
@@ -179,7 +180,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     )
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], FLAGS.values(), n=1)
-        raise InvalidInput("command line", unknown[0], " or ".join([*near, "what --help lists"]))
+        raise InvalidInputError("command line", unknown[0], " or ".join([*near, "what --help lists"]))
     if options.resume:
         options.sweep.check_extends(before)
     return options

@@ -1,4 +1,4 @@
-"""Cuts the embedded data set, l2jax/embedded/mnist_small, from the original MNIST files.
+"""Cuts the embedded data set, l2jax/data/embedded/mnist_small, from the original MNIST files.
 
     python scripts/embed_mnist.py FOLDER
 
@@ -21,9 +21,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from l2jax.files import read_idx
+from l2jax.data.formats import read_idx
 
-EMBEDDED = Path(__file__).resolve().parents[1] / "l2jax" / "embedded"
+EMBEDDED = Path(__file__).resolve().parents[1] / "l2jax" / "data" / "embedded"
 PARTS = {"train": ("train", 500), "test": ("t10k", 200)}  # split: (prefix of the IDX files, images a digit)
 SEED = 0
 

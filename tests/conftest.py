@@ -1,16 +1,12 @@
 """Two CPU devices, so that sharding is tested, and no silent broadcasting between ranks."""
 
-import functools
 import os
 
 import jax
-import numpy as np
-import plain
 import pytest
-import tiny_run
+from helpers import tiny_run
 
 import l2jax
-from l2jax.programs import COMPILER_OPTIONS
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -56,25 +52,3 @@ def small(digits):
     train, test = slice(150), slice(70)
     images, test_images = digits.images[train, ::4, ::4], digits.test_images[test, ::4, ::4]
     return l2jax.Dataset("small", images, digits.labels[train], 10, test_images, digits.test_labels[test])
-
-
-def mlp(rngs):
-    """A network for `small`: quick to compile."""
-    return plain.MLP(49, 10, rngs=rngs)
-
-
-def as_in_sweeps(f):
-    """Compiled with the options of a sweep."""
-    return jax.jit(f, compiler_options=COMPILER_OPTIONS)
-
-
-def assert_equal(of, ours, theirs, *arguments, tolerance=2e-6):
-    """What `of` makes of our function and these arguments is what it makes of theirs, but for rounding."""
-    ours, theirs = (functools.partial(of, function) for function in (ours, theirs))
-    assert_close(as_in_sweeps(ours)(*arguments), plain.jit(theirs)(*arguments), tolerance)
-
-
-def assert_close(actual, expected, tolerance=2e-6):
-    """Equal up to float32 rounding, relative to the largest value of each array."""
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())

@@ -15,9 +15,10 @@ import pytest
 from flax import nnx
 
 import l2jax
-from l2jax import cli, run
+from l2jax import cli
 from l2jax.config import RECIPES, SweepConfig
-from l2jax.verdict import verdict
+from l2jax.results.verdict import verdict
+from l2jax.run import session as run
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--train-size", "70", "--val-size", "32", "--epochs", "2", "--l2", "0", "1e-2", "--seeds", "2"]

@@ -4,26 +4,28 @@ import json
 import numpy as np
 import pytest
 
-from l2jax.config import MAX_TRIALS, InvalidInput, SweepConfig, parse_values
+from l2jax.config import HYPERPARAMETERS, MAX_TRIALS, SweepConfig
+from l2jax.errors import InputError, InvalidInputError
+from l2jax.hyperparameters import parse_values
 
 
 def test_numbers_and_grids_mix_and_keep_their_order():
-    assert parse_values("l2", ["1e-3", "0", "log:1:100:3"]) == (0.001, 0.0, 1.0, 10.0, 100.0)
+    assert parse_values("l2", HYPERPARAMETERS["l2"], ["1e-3", "0", "log:1:100:3"]) == (0.001, 0.0, 1.0, 10.0, 100.0)
 
 
 def test_one_string_may_hold_several_strengths():
-    assert parse_values("l2", "0 log:1e-2:1e-1:2") == (0.0, 0.01, 0.1)
+    assert parse_values("l2", HYPERPARAMETERS["l2"], "0 log:1e-2:1e-1:2") == (0.0, 0.01, 0.1)
 
 
 @pytest.mark.parametrize(("low", "high", "count"), [(1e-5, 1e-1, 9), (3e-7, 2.0, 4), (1e-300, 1e12, 5), (1, 2, 2)])
 def test_grid_is_geometric_with_both_ends(low, high, count):
-    grid = parse_values("l2", [f"log:{low}:{high}:{count}"])
+    grid = parse_values("l2", HYPERPARAMETERS["l2"], [f"log:{low}:{high}:{count}"])
     np.testing.assert_allclose(grid, np.geomspace(low, high, count), rtol=1e-11)
     assert (grid[0], grid[-1]) == (low, high)
 
 
 def test_powers_of_ten_in_a_grid_are_exact():
-    assert parse_values("l2", ["log:1e-5:1e-1:5"]) == (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    assert parse_values("l2", HYPERPARAMETERS["l2"], ["log:1e-5:1e-1:5"]) == (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_powers_of_ten_in_a_grid_are_exact():
     ],
 )
 def test_bad_strengths(words, given):
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InputError) as caught:
         SweepConfig(l2=words)
     assert str(caught.value).startswith(f"l2: got {given}")
     assert "; accepted: numbers from 0 to 1e12, each once, or log:LOW:HIGH:COUNT" in str(caught.value)
@@ -100,7 +102,7 @@ def test_bad_strengths(words, given):
 )
 def test_bad_option(option):
     ((name, value),) = option.items()
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InputError) as caught:
         SweepConfig(**option)
     assert str(caught.value).startswith(f"{name}: got {value}; accepted: ")
     assert (caught.value.option, caught.value.given) == (name, value)
@@ -108,7 +110,7 @@ def test_bad_option(option):
 
 @pytest.mark.parametrize("given", ["a\nb", "\r", "x" * 1000, "\x1b[31mred", ""])
 def test_a_refusal_is_one_short_printable_line(given):
-    line = str(InvalidInput("dataset", given, "mnist_small"))
+    line = str(InvalidInputError("dataset", given, "mnist_small"))
     assert line.isprintable()
     assert len(line) < 120
 
@@ -124,7 +126,9 @@ def test_numbers_of_numpy_become_pythons():
 
 
 def test_config_comes_back_from_json():
-    config = SweepConfig(l2=parse_values("l2", "0 log:1e-5:1e-1:8"), seeds=2, train_size=None, learning_rate=3e-4)
+    config = SweepConfig(
+        l2=parse_values("l2", HYPERPARAMETERS["l2"], "0 log:1e-5:1e-1:8"), seeds=2, train_size=None, learning_rate=3e-4
+    )
     again = SweepConfig(**json.loads(json.dumps(dataclasses.asdict(config))))
     assert again == config
     assert hash(again) == hash(config)

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_run
+from helpers import tiny_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import l2jax
 from l2jax import cli
-from l2jax.checkpoint import Checkpoints
-from l2jax.config import DOMAINS, InvalidInput, SweepConfig
-from l2jax.intact import seal
-from l2jax.results import read_config
+from l2jax.atomic import seal
+from l2jax.config import HYPERPARAMETERS, SweepConfig
+from l2jax.errors import InputError
+from l2jax.results.results import read_config
+from l2jax.run.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -79,7 +80,7 @@ def test_damaged_results_are_an_error_or_the_right_ones(times, run_dir, tmp_path
         damage(path, chosen)
         try:
             assert l2jax.load_results(tmp_path) == expected
-        except InvalidInput as error:
+        except InputError as error:
             assert "damaged" in str(error)
             errors += 1
         path.write_bytes(content)
@@ -97,7 +98,7 @@ def test_damaged_results_without_checksums_do_not_break_anything_else(run_dir, t
         damage(path, chosen)
         try:
             l2jax.load_results(tmp_path)
-        except InvalidInput as error:
+        except InputError as error:
             assert "\n" not in str(error)
         path.write_bytes(content)
 
@@ -146,7 +147,7 @@ def never_runs(tmp_path, monkeypatch):
     (tmp_path / "full" / "file").touch()
     (tmp_path / "file").touch()
     ran = []
-    monkeypatch.setattr("l2jax.run.run", lambda *words, **_: ran.append(words) or 0)
+    monkeypatch.setattr("l2jax.run.session.run", lambda *words, **_: ran.append(words) or 0)
     return ran
 
 
@@ -172,7 +173,7 @@ def test_loading_executes_nothing(run_dir, tmp_path, monkeypatch):
     assert not list(Checkpoints(tmp_path / "run").load(sweep.check, warned.append))
     assert len(warned) == 4
     for read in (l2jax.load_results, read_config):
-        with pytest.raises(InvalidInput):
+        with pytest.raises(InputError):
             read(tmp_path / "run")
     np.savez(tmp_path / "params.npz", kernel=np.array([Harm()]))
     with pytest.raises(ValueError, match="allow_pickle=False"):
@@ -214,7 +215,7 @@ def test_results_that_claim_to_be_huge_take_no_memory(run_dir, tmp_path):
             (tmp_path / "results.nc").write_bytes(content[:place] + b"\x7f\xff\xff\xff" + content[place + 4 :])
             try:
                 l2jax.load_results(tmp_path)
-            except InvalidInput:
+            except InputError:
                 errors += 1
         assert tracemalloc.get_traced_memory()[1] < 30e6
     finally:
@@ -370,7 +371,7 @@ def test_wrong_command_lines_end_with_one_line(never_runs, tmp_path, capsys):
 )
 def test_no_command_line_ends_with_a_traceback(words):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("l2jax.run.run", lambda *_, **__: 0)
+        patch.setattr("l2jax.run.session.run", lambda *_, **__: 0)
         assert ended(words) in (0, 1, 2)
 
 
@@ -385,7 +386,10 @@ numbers = {
 @settings(max_examples=50, deadline=None)
 @given(
     st.fixed_dictionaries(
-        {name: st.lists(numbers[name].map(abs), min_size=1, max_size=4, unique=True).map(tuple) for name in DOMAINS},
+        {
+            name: st.lists(numbers[name].map(abs), min_size=1, max_size=4, unique=True).map(tuple)
+            for name in HYPERPARAMETERS
+        },
         optional={
             "seeds": st.integers(1, 10),
             "epochs": st.integers(1, 10**6),

@@ -11,7 +11,7 @@ from l2jax.plot.heat_map import heat_map
 from l2jax.plot.magnitudes import kernel_magnitudes
 from l2jax.plot.overfitting import overfitting
 from l2jax.plot.strength import validation_curve
-from l2jax.results import Results
+from l2jax.results.results import Results
 
 __all__ = [
     "figures",

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from l2jax.plot.style import name_of
-from l2jax.results import Results
+from l2jax.results.results import Results
 
 
 def strength_axis(ax: Axes, results: Results) -> None:

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from l2jax.plot.style import CROSS, finish, name_of, trials_shown
-from l2jax.results import Results
+from l2jax.results.results import Results
 
 
 def loss_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:

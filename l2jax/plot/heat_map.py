@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from l2jax.plot.style import CROSS, name_of, trials_shown
-from l2jax.results import Results
+from l2jax.results.results import Results
 
 MOST_CELLS_WITH_NUMBERS = 150
 

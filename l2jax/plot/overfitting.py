@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from l2jax import stats
 from l2jax.plot.axis import parts_of, places_of, strength_axis
 from l2jax.plot.style import VALIDATION, finish, trials_shown
-from l2jax.results import Results
+from l2jax.results import stats
+from l2jax.results.results import Results
 
 
 def overfitting(results: Results, axes: Sequence[Axes] | None = None) -> Figure:

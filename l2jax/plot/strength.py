@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from l2jax.plot.axis import parts_of, places_of, strength_axis
 from l2jax.plot.style import CROSS, TRAINING, VALIDATION, finish, name_of, trials_shown
-from l2jax.results import Results
+from l2jax.results.results import Results
 
 
 def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Figure:

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
-from l2jax.results import Results
+from l2jax.results.results import Results
 
 # Okabe and Ito's colour-blind-safe vermilion, and their blue made darker so that the two differ in grey.
 TRAINING: dict[str, Any] = {"color": "#D55E00", "linestyle": "--", "marker": "s", "markerfacecolor": "white"}

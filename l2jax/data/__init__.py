@@ -1,0 +1,1 @@
+"""Names, files and arrays come in; a `Dataset` and its splits go out."""

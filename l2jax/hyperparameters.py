@@ -1,0 +1,79 @@
+"""A hyperparameter: what it is called, which values it may take, and how they are written."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+
+from l2jax.errors import InvalidInputError
+
+Values = float | str | Iterable[float | str]
+"""How values are given: a number, a grid "log:LOW:HIGH:COUNT", a string of several, or any number of these."""
+
+MAX_VALUES = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameter:
+    """A number that differs between trials.
+
+    Attributes:
+      name: in sentences and on axes.
+      low: the smallest value that is accepted.
+      high: the largest one, or with `below_high` the smallest that no longer is.
+    """
+
+    name: str
+    low: float
+    high: float
+    below_high: bool = False
+
+    def accepts(self, value: float) -> bool:
+        return self.low <= value < self.high if self.below_high else self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        """The values that it accepts, in words."""
+        low, high = (f"{limit:g}".replace("e+", "e") for limit in (self.low, self.high))
+        return f"numbers >= {low} and < {high}" if self.below_high else f"numbers from {low} to {high}"
+
+
+def parse_values(option: str, hyperparameter: Hyperparameter, given: Values) -> tuple[float, ...]:
+    """Reads the values of a hyperparameter.
+
+    Args:
+      option: its name in the API, for errors.
+      given: numbers (0.001, "1e-3") and logarithmic grids ("log:LOW:HIGH:COUNT", both ends included), mixed freely; one
+        string may hold several, separated by spaces.
+
+    Returns:
+      The values in the order in which they were given.
+
+    Raises:
+      InputError: for a value that is not accepted, a value that comes twice, or no value at all.
+    """
+    accepted = f"{hyperparameter}, each once, or log:LOW:HIGH:COUNT with 0 < LOW < HIGH, COUNT >= 2"
+    values: dict[float, None] = {}  # a set that keeps its order
+    words = given.split() if isinstance(given, str) else given if isinstance(given, Iterable) else [given]
+    for word in words:
+        try:
+            grid = _log_grid(word) if isinstance(word, str) and word.startswith("log:") else [float(word)]
+        except (TypeError, ValueError, OverflowError):
+            raise InvalidInputError(option, word, accepted) from None
+        for value in grid:
+            if not hyperparameter.accepts(value) or value in values:
+                raise InvalidInputError(option, word, accepted)
+            values[abs(value)] = None  # abs: -0.0 is 0
+    if not values:
+        raise InvalidInputError(option, "", accepted)
+    return tuple(values)
+
+
+def _log_grid(word: str) -> list[float]:
+    low, high, count = word.removeprefix("log:").split(":")
+    low, high, count = float(low), float(high), int(count)
+    if not (0 < low < high < math.inf and 2 <= count <= MAX_VALUES):
+        raise ValueError
+    fractions = [i / (count - 1) for i in range(count)]
+    # Rounded to 12 digits so that 1e-5 ... 1e-1 reads as such in tables and file names.
+    return [float(f"{low ** (1 - fraction) * high**fraction:.12g}") for fraction in fractions]

@@ -1,0 +1,3 @@
+"""Results come in; one page of HTML goes out, which needs no network to be read."""
+
+from l2jax.report.page import write_report as write_report

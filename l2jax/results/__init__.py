@@ -1,0 +1,1 @@
+"""Metrics of all trials come in; labelled arrays, statistics, words and files go out. No JAX."""

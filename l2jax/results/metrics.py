@@ -1,0 +1,125 @@
+"""Everything that is measured: one table, which files, tables, figures, charts and sentences look up."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+REPLICATES = ("seed", "fold")
+"""Dimensions that repeat a setting: means are taken over them. Trials that share them are paired."""
+
+
+class Metric(NamedTuple):
+    """What a recorded number means.
+
+    Attributes:
+      name: in sentences.
+      long_name: the definition in a few words, for files and axes.
+      unit: "nat" for cross-entropies, "epoch", or "1" for plain numbers and fractions.
+      better: which direction is an improvement; None where neither is.
+      percent: a fraction that people read as a percentage, and its changes as points.
+      dims: dimensions that it has beside those of a trial.
+      heading: in tables; by default its name.
+      optional: results of older versions lack it.
+    """
+
+    name: str
+    long_name: str
+    unit: str = "1"
+    better: Literal["lower", "higher"] | None = None
+    percent: bool = False
+    dims: tuple[str, ...] = ()
+    heading: str = ""
+    optional: bool = False
+
+
+EPOCH, PER_LAYER = ("epoch",), ("epoch", "layer")
+
+METRICS = {
+    # After each epoch
+    "running_objective": Metric(
+        "training objective while training",
+        "training cross-entropy with the penalty, averaged while training",
+        unit="nat",
+        better="lower",
+        dims=EPOCH,
+        optional=True,
+    ),
+    "running_accuracy": Metric(
+        "training accuracy while training",
+        "training accuracy, averaged while training",
+        better="higher",
+        percent=True,
+        dims=EPOCH,
+        optional=True,
+    ),
+    "train_loss": Metric(
+        "training loss", "training cross-entropy, without the penalty", unit="nat", better="lower", dims=EPOCH
+    ),
+    "train_accuracy": Metric("training accuracy", "training accuracy", better="higher", percent=True, dims=EPOCH),
+    "penalty": Metric("penalty", "(l2/2) * sum of squared kernels", unit="nat", dims=EPOCH),
+    "val_loss": Metric(
+        "validation loss", "validation cross-entropy, without the penalty", unit="nat", better="lower", dims=EPOCH
+    ),
+    "val_accuracy": Metric("validation accuracy", "validation accuracy", better="higher", percent=True, dims=EPOCH),
+    "val_ece": Metric(
+        "calibration error", "validation calibration error", better="lower", percent=True, dims=EPOCH, optional=True
+    ),
+    "kernel_sum_of_squares": Metric("sum of squared kernels", "sum of squared kernels", dims=EPOCH),
+    "kernel_norm": Metric("kernel norm", "Euclidean norm of a layer's kernel", dims=PER_LAYER, optional=True),
+    # At the end
+    "kernel_magnitudes": Metric(
+        "kernel magnitudes",
+        "values of a layer's kernel by magnitude, at the end",
+        dims=("layer", "magnitude"),
+        optional=True,
+    ),
+    "test_loss": Metric("test loss", "test cross-entropy at the end", unit="nat", better="lower"),
+    "test_accuracy": Metric("test accuracy", "test accuracy at the end", better="higher", percent=True),
+    "diverged": Metric("diverged", "the trial stopped being finite"),
+    "diverged_epoch": Metric("epoch of divergence", "epoch in which it did, 0 if it did not", optional=True),
+    "best_epoch": Metric("best epoch", "epoch of the lowest validation loss, 0 if there is none"),
+}
+"""What is recorded of every trial, in the order in which files hold it."""
+
+OUTCOMES = {
+    "gap": Metric(
+        "gap between validation and training loss", "validation minus training loss", unit="nat", heading="gap"
+    ),
+    "accuracy_gap": Metric(
+        "gap between validation and training accuracy", "validation minus training accuracy", percent=True
+    ),
+    "rise": Metric(
+        "rise of validation loss after its lowest",
+        "validation loss at the end minus its own lowest",
+        unit="nat",
+        better="lower",
+        heading="rise",
+    ),
+    "fall": Metric(
+        "fall of validation accuracy after its highest",
+        "highest validation accuracy minus that at the end",
+        better="lower",
+        percent=True,
+        heading="fall",
+    ),
+}
+"""What is derived from them for a trial that has ended: overfitting in its two meanings, for loss and accuracy."""
+
+COORDINATES = {
+    "seed": "seed of split, initial params and data order",
+    "fold": "fold that is validated on",
+    "epoch": "epochs finished",
+    "layer": "layer",
+    "magnitude": "magnitude of a kernel's value, the middle of its bin",
+}
+"""Long names of the dimensions that are not hyperparameters."""
+
+RENAMED = {"l2_norm": "kernel_sum_of_squares"}
+"""Metrics of version 0.1 by their old names."""
+
+MAGNITUDE_EDGES = np.logspace(-7, 1, 33)
+"""Bin edges, four per decade; the outermost bins are open."""
+MAGNITUDES = np.sqrt(MAGNITUDE_EDGES[:-1] * MAGNITUDE_EDGES[1:])
+"""The middle of each bin."""

@@ -1,0 +1,133 @@
+"""Kills a run with SIGKILL at random moments, resumes it, and compares what comes out with an undisturbed run.
+
+    python tests/endurance/kill.py --kills 50
+
+Every result must be bitwise that of the undisturbed run, metrics and parameters, and no folder unreadable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+PATHS = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+EPOCHS = 20
+"""In full; a tiny run's own without pictures."""
+
+
+def start(run_dir: Path, full: bool) -> subprocess.Popen:
+    """Begins the run, or goes on with it, in a process of its own."""
+    cache = {  # the same programs need no compiling anew
+        "JAX_COMPILATION_CACHE_DIR": str(run_dir.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    asked = {"PYTHONPATH": PATHS, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    words = [sys.executable, __file__, "--child", str(run_dir), *(["--full"] if full else [])]
+    return subprocess.Popen(words, env=cache | os.environ | asked, stderr=subprocess.PIPE)
+
+
+def child(run_dir: Path, full: bool) -> int:
+    import dataclasses
+
+    from helpers import tiny_run
+
+    config = dataclasses.replace(tiny_run.CONFIG, epochs=EPOCHS) if full else tiny_run.CONFIG
+    with tiny_run.compiled_quickly():
+        return tiny_run.run(run_dir, config, draw=full, resume=(run_dir / "config.json").exists())
+
+
+def moment(run_dir: Path, began: float) -> str:
+    """What a run that went on at a time was killed at, as far as its folder tells."""
+    log = run_dir / "metrics.jsonl"
+    if not log.exists() or log.stat().st_mtime < began:
+        return "compilation"
+    if any(path.stat().st_mtime >= began for path in run_dir.glob("checkpoints/.partial*")):
+        return "checkpoint"
+    config = json.loads((run_dir / "config.json").read_text())["sweep"]
+    return "results" if log.read_bytes().count(b"\n") == 2 * config["epochs"] else "training"
+
+
+def outcome(run_dir: Path) -> tuple:
+    import l2jax
+
+    with np.load(run_dir / "best_params.npz", allow_pickle=False) as params:
+        arrays = dict(params)
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return l2jax.load_results(run_dir).data, arrays, [(line["epoch"], line["trials"]) for line in lines]
+
+
+def assert_equal(run_dir: Path, undisturbed: Path) -> None:
+    (data, params, epochs), (expected, expected_params, expected_epochs) = outcome(run_dir), outcome(undisturbed)
+    assert data.identical(expected)
+    assert params.keys() == expected_params.keys()
+    assert all(np.array_equal(params[name], expected_params[name]) for name in params)
+    assert epochs == expected_epochs
+
+
+def kill(folder: Path, kills: int, undisturbed: Path | None = None, seed: int = 0) -> Counter:
+    """Returns what the runs were killed at.
+
+    Args:
+      undisturbed: a run without pictures to compare with; None: one with pictures and more epochs is made.
+    """
+    import l2jax
+
+    chosen, killed, finished, longest, full = random.Random(seed), Counter(), 0, 2.0, undisturbed is None
+    if undisturbed is None:
+        undisturbed = folder / "undisturbed"
+        with start(undisturbed, full) as process:
+            began = wait_for_lock(undisturbed, process)
+            assert process.wait() == 0, process.stderr.read().decode()
+        longest = time.time() - began
+    while killed.total() < kills:
+        finished += 1
+        run_dir = folder / f"run_{finished}"
+        while True:
+            with start(run_dir, full) as process:
+                began = wait_for_lock(run_dir, process)
+                try:
+                    process.wait(chosen.uniform(0, longest) if killed.total() < kills else None)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                    killed[moment(run_dir, began)] += 1
+                else:
+                    assert process.returncode == 0, process.stderr.read().decode()
+                    break
+            if (run_dir / "results.nc").exists():
+                l2jax.load_results(run_dir)
+        assert_equal(run_dir, undisturbed)
+    return killed
+
+
+def wait_for_lock(run_dir: Path, process: subprocess.Popen) -> float:
+    """Waits until the process has taken the folder; returns the time."""
+    lock = run_dir / ".lock"
+    while process.poll() is None and not (lock.exists() and lock.read_text() == f"{process.pid}\n"):
+        time.sleep(0.01)
+    return time.time()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", type=Path)
+    parser.add_argument("--full", action="store_true")
+    options = parser.parse_args()
+    if options.child:
+        sys.exit(child(options.child, options.full))
+    sys.path[:0] = PATHS.split(os.pathsep)
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"all equal; killed at: {dict(kill(Path(folder), options.kills, seed=options.seed))}")

@@ -1,0 +1,98 @@
+"""Ways of computing the same: they agree, and the fastest is kept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.compare import mlp
+
+import l2jax
+from l2jax.engine import tuning
+from l2jax.engine.sweep import Sweep
+from l2jax.engine.tuning import Tuning
+
+ONE_BY_ONE = Tuning(1)
+
+
+def small_sweep(small, **options):
+    """Of the shapes of test_engine.py, whose programs need no compiling anew."""
+    config = l2jax.SweepConfig((0.0, 1e-2, 0.3), 3, train_size=None, val_size=40, **options)
+    return Sweep(config, small, mlp)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def run(choice=ONE_BY_ONE, **options):
+    options = {"l2": (0.0, 0.1), "seeds": 2, "epochs": 1, "train_size": 70, "val_size": 32, **options}
+    sweep = Sweep(l2jax.SweepConfig(**options), l2jax.load_dataset("mnist_small"))
+    sweep.placement.tuning = choice
+    list(sweep.epochs())
+    return sweep
+
+
+def assert_equal_up_to_rounding(actual, expected, tolerance):
+    for name in ("train_loss", "val_loss", "l2_norm", "test_loss"):
+        np.testing.assert_allclose(actual.data[name], expected.data[name], rtol=tolerance)
+
+
+@pytest.mark.slow  # a larger network; a small one is below, the convolution under vmap in test_fused.py
+def test_side_by_side_equals_one_after_the_other():
+    """As accelerators do it: the trial axis is vmapped, and each product is a batch of matrix products."""
+    both = [run(choice=Tuning(n)).results() for n in (1, 2)]  # of 4 trials, each device has 2
+    assert_equal_up_to_rounding(*both, 2e-5)
+
+
+@pytest.mark.slow
+def test_bfloat16_stays_near_float32():
+    rounded, exact = (run(bfloat16=option).results() for option in (True, False))
+    # 8 bits of mantissa in every product, float32 sums and parameters: the loss moves in its third digit.
+    assert_equal_up_to_rounding(rounded, exact, 0.02)
+    assert not rounded.data["val_loss"].identical(exact.data["val_loss"])
+
+
+def test_bfloat16_rounds_factors_and_sums_in_float32():
+    from l2jax.network.fused import Lowering, conv_relu_max_pool
+
+    rng = np.random.default_rng(0)
+    x, kernel, bias = (rng.normal(size=shape).astype(np.float32) for shape in [(32, 6, 6, 4), (3, 3, 32, 8), (8,)])
+    rounded = [a.astype(jnp.bfloat16).astype(np.float32) for a in (x, kernel)]
+    convolve = jax.jit(conv_relu_max_pool, static_argnums=3)
+    actual = convolve(x, kernel, bias, Lowering(jnp.bfloat16))
+    np.testing.assert_allclose(actual, convolve(*rounded, bias), rtol=1e-5, atol=1e-4)
+
+
+def test_the_fastest_is_kept_and_remembered(cache):
+    times = {1: 3.0, 2: 1.0, 4: 2.0, 6: 5.0}
+    asked = []
+
+    def seconds(choice):
+        asked.append(choice)
+        return times[choice.side_by_side] + (choice.few_products == 0)
+
+    assert tuning.autotune("a device", 6, seconds) == Tuning(2)
+    assert {choice.side_by_side for choice in asked} == set(times)
+    asked.clear()
+    assert tuning.autotune("a device", 6, seconds) == Tuning(2) and not asked
+    (cache / "l2jax" / "tuning.json").write_text("{")  # damaged: measured again
+    assert tuning.autotune("a device", 6, seconds) == Tuning(2) and asked
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_trials_side_by_side_train_the_same(small, cache, monkeypatch):
+    """A CPU core takes one trial after the other; accelerators take blocks of them at once. 5 is no multiple of 2."""
+    monkeypatch.setattr(tuning, "_candidates", lambda _: [Tuning(2)])
+    in_blocks, usual = small_sweep(small, epochs=2, autotune=True), small_sweep(small, epochs=2)
+    for sweep in in_blocks, usual:
+        list(sweep.epochs())
+    assert in_blocks.description()["tuning"]["side_by_side"] == 2 and (cache / "l2jax" / "tuning.json").exists()
+    assert_equal_up_to_rounding(in_blocks.results(), usual.results(), 1e-6)
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_profile_writes_a_trace(small, tmp_path):
+    list(small_sweep(small, epochs=2).epochs(profile=tmp_path / "trace"))
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))

@@ -1,0 +1,73 @@
+"""A run of the command that takes a second: made-up images, a small network, two chunks of trials."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import numpy as np
+
+from helpers import plain
+from helpers.fake_data import images_like
+from l2jax.atomic import write_whole
+from l2jax.config import SweepConfig
+from l2jax.data.dataset import Dataset
+from l2jax.engine import placement
+from l2jax.engine import sweep as engine
+from l2jax.engine.programs import COMPILER_OPTIONS
+from l2jax.run import session as run_module
+
+CONFIG = SweepConfig(
+    (0.0, 1e-2), 2, epochs=3, batch_size=16, train_size=40, val_size=32, dataset="made up", trials_at_once=2
+)
+"""Trials 0 and 1 make the first chunk, 2 and 3 the second one."""
+
+
+@functools.cache
+def dataset() -> Dataset:
+    labels = np.random.default_rng(1).permutation(np.arange(100) % 4).astype(np.int32)
+    images = images_like(100, 7, 7, 1) // 2 + 40 * labels.astype(np.uint8)[:, None, None, None]
+    return Dataset("made up", images[:80], labels[:80], 4, images[80:], labels[80:])
+
+
+def mlp(rngs):
+    return plain.MLP(49, 4, rngs=rngs)
+
+
+def sweep(config: SweepConfig = CONFIG, data: Dataset | None = None) -> engine.Sweep:
+    return engine.Sweep(config, data or dataset(), mlp)
+
+
+def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, **options) -> int:
+    """`l2jax.run.run` of a tiny sweep, with a checkpoint after every epoch; pictures and report only if asked for."""
+    changed = {"load_dataset": lambda *_: dataset(), "Sweep": sweep}
+    if not draw:
+        changed["plot"] = SimpleNamespace(figures=lambda _: [])
+        changed["write_report"] = lambda _, path: write_whole(path, b"not drawn")
+    with mock.patch.multiple(run_module, **changed):
+        return run_module.run(config, run_dir, **{"quiet": True, "checkpoint_minutes": 0.0, **options})
+
+
+COMPILED: dict = {}
+
+
+@contextlib.contextmanager
+def compiled_quickly() -> Iterator[None]:
+    """Sweeps of equal shapes share their programs, which XLA compiles with less care: these need not run fast."""
+    compile_programs = placement.compile_programs
+
+    def remembered(model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side):
+        key = model, optimizer, len(trials.l2), batch_size, tuple(array.shape for array in data), mesh, side_by_side
+        if key not in COMPILED:
+            COMPILED[key] = compile_programs(
+                model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side
+            )
+        return COMPILED[key]
+
+    patched = mock.patch.object(placement, "compile_programs", remembered)
+    with patched, mock.patch.dict(COMPILER_OPTIONS, plain.QUICKLY):
+        yield

@@ -1,0 +1,202 @@
+"""The answer in words: no claim without evidence, against scipy's own paired test and sweeps with a known truth."""
+
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+from helpers.results import STRENGTHS, simulated, synthetic, with_last
+from scipy import stats as scipy_stats
+
+from l2jax.results import stats
+from l2jax.results.results import Results
+from l2jax.results.verdict import verdict
+
+
+def said(results: Results) -> str:
+    return "\n".join(verdict(results))
+
+
+def change(results: Results, metric: str, l2: float, unit="", scale=1) -> str:
+    """Mean and 95% interval of the paired differences to strength 0 by scipy's own test, as they are written."""
+    last = results.data.isel(epoch=-1).astype(np.float64)
+    last["gap"] = last["val_loss"] - last["train_loss"]
+    test = scipy_stats.ttest_rel(last[metric].sel(l2=l2) * scale, last[metric].sel(l2=0.0) * scale)
+    low, high = test.confidence_interval(0.95)
+    mean = (low + high) / 2
+    return f"({mean:+.2g}{unit}, 95% interval {low:+.2g} to {high:+.2g}"
+
+
+def test_a_true_effect_is_found_and_told_with_its_intervals():
+    results = synthetic(seeds=5)
+    first, choice, overfitting, accuracy, stopping, test = verdict(results)
+    best = results.best()
+    p = stats.compare(stats.outcomes(results))["p_holm"][best]
+    assert first.startswith(
+        f"L2 lowers validation loss here: against no L2, l2 = {best:.3g} ended with a clearly lower"
+    )
+    assert (
+        f"{change(results, 'val_loss', best)}, 5 pairs, p = {p:.2g} after Holm's correction for 7 strengths)" in first
+    )
+    assert choice == f"Lowest mean validation loss: l2 = {best:.3g}. One-standard-error rule: l2 = {best:.3g}."
+    gap = scipy_stats.ttest_1samp(stats.outcomes(results)["gap"][0], 0).confidence_interval(0.95)
+    assert f"(95% interval {gap[0]:.2g} to {gap[1]:.2g}) above training loss" in overfitting
+    assert f"a clearly lower gap between validation and training loss {change(results, 'gap', best)})" in overfitting
+    assert f"a clearly higher validation accuracy {change(results, 'val_accuracy', best, ' points', 100)})" in accuracy
+    assert "a clearly lower validation loss" in stopping
+    assert change(stats.early_stopped(results), "val_loss", best) in stopping
+    assert "a clearly lower test loss" in test
+
+
+def test_what_the_interval_does_not_support_is_not_claimed():
+    results = with_last("val_loss", [[0.30, 0.50, 0.40], [0.45, 0.30, 0.35], [0.6, 0.7, 0.8]])
+    first = verdict(results)[0]
+    assert first.startswith("No evidence either way. The lowest mean is at l2 = 0.01")
+    assert f"no clear change in validation loss {change(results, 'val_loss', 0.01)}, 3 pairs, p = " in first
+    assert "clearly" not in first
+
+
+def test_an_interval_that_does_not_survive_the_correction_is_no_claim():
+    losses = [[0.30, 0.50, 0.40], [0.27, 0.48, 0.375], *([0.3, 0.6, 0.5 + i / 10] for i in range(6))]
+    results = with_last("val_loss", losses, l2=STRENGTHS)
+    row = stats.compare(stats.outcomes(results)).loc[1e-4].to_dict()
+    assert row["p"] < 0.05 < row["p_holm"] and row["high"] < 0
+    first = verdict(results)[0]
+    assert first.startswith("No clear evidence: what L2 seems to change may be chance")
+    assert f"{change(results, 'val_loss', 1e-4)}, too wide once corrected for several strengths" in first
+
+
+def of_losses(losses: np.ndarray) -> Results:
+    """Results of one epoch with the given losses (strengths, seeds)."""
+    template = synthetic(STRENGTHS[: len(losses)], losses.shape[1], epochs=1).data
+    rest = {name: template[name] * 0 for name in ("train_loss", "train_accuracy", "val_accuracy", "penalty", "l2_norm")}
+    return Results(template.assign({**rest, "val_loss": (template["val_loss"].dims, losses[..., None])}), {})
+
+
+def test_where_l2_does_nothing_fewer_than_50_verdicts_of_1000_claim_anything():
+    sweeps = simulated(1000, 8, 3)
+    _, p = stats.against_first(sweeps)
+    claimed = (p < 0.05).any(-1)
+    assert 20 < claimed.sum() < 50
+    for index in [*np.flatnonzero(claimed)[:10], *np.flatnonzero(~claimed)[:10]]:  # the words say what the numbers do
+        first = verdict(of_losses(sweeps[index]))[0]
+        assert ("clearly" in first) == claimed[index] == (not re.match("No (clear )?evidence", first))
+
+
+def test_harm_is_told():
+    results = with_last("val_loss", [[0.30, 0.31, 0.33], [0.40, 0.41, 0.43], [0.50, 0.511, 0.53]])
+    results.data["val_loss"].values[:, :, -1] += np.random.default_rng(0).normal(0, 1e-4, (3, 3))
+    first = verdict(results)[0]
+    assert first.startswith("No strength clearly lowers validation loss. The lowest mean is that of no L2;")
+    assert first.endswith("It is clearly higher at l2 = 0.01, 0.1.")
+
+
+def test_a_change_of_0_but_for_float32_is_told_as_0():
+    accuracies = [[0.942, 0.941, 0.914], [0.929, 0.943, 0.925], [0.9, 0.9, 0.9]]  # the first two add up to the same
+    results = with_last("val_accuracy", accuracies)
+    results.data["val_loss"].values[:, :, -1] = [[0.3, 0.4, 0.5], [0.1, 0.2, 0.3], [0.6, 0.6, 0.6]]
+    assert stats.compare(stats.outcomes(results), "val_accuracy")["mean"][0.01] != 0
+    assert results.best() == 0.01 and "validation accuracy (+0 points, 95% interval" in said(results)
+
+
+def test_only_seeds_that_finished_at_both_are_paired():
+    results = synthetic(seeds=5, diverged=[(0.0, 2, 3)])
+    kept = Results(results.data.isel(seed=[0, 1, 3, 4]), {})
+    first, *_, diverged = verdict(results)
+    assert f"{change(kept, 'val_loss', results.best())}, 4 pairs" in first
+    assert diverged.startswith("1 of 40 trials diverged, at l2 = 0: they are left out")
+    results.data["val_loss"].loc[{"l2": 0.0, "seed": 2, "epoch": 20}] = 0.3  # finite again, but not to be trusted
+    assert verdict(results)[0] == first
+
+
+@pytest.mark.parametrize(("seeds", "pairs"), [(1, "is 1"), (2, "are 2")])
+def test_fewer_than_three_seeds_have_no_interval_and_it_says_why(seeds, pairs):
+    text = said(synthetic(seeds=seeds))
+    assert text.startswith("Whether L2 lowers validation loss cannot be told from chance.")
+    assert f"one takes 3 pairs, seeds that finished at both strengths, and there {pairs} here" in text
+    assert "95%" not in text and "clear" not in text
+    assert ("one seed has no standard error" in text) == (seeds == 1)
+
+
+def test_three_folds_of_one_seed_have_an_interval():
+    data = synthetic().data.rename(seed="fold").expand_dims(seed=[0])
+    assert "3 pairs, p = " in verdict(Results(data, {}))[0]
+
+
+def test_where_zero_was_not_tried_the_weakest_stands_for_it():
+    assert "against l2 = 0.0001 (the weakest tried; 0 was not), l2 = " in said(synthetic(STRENGTHS[1:]))
+
+
+def test_an_edge_is_called_out_with_what_to_try_next():
+    low, mid, high = [0.3, 0.31, 0.32], [0.4, 0.41, 0.42], [0.5, 0.51, 0.52]
+    text = said(with_last("val_loss", [high, mid, low]))
+    assert "l2 = 0.1 is the strongest tried: try stronger ones, such as --l2 0 1 10 100." in text
+    text = said(with_last("val_loss", [mid, low, high]))
+    assert "l2 = 0.01 is the weakest tried above 0: try weaker ones, such as --l2 0 1e-05 0.0001 0.001." in text
+    assert "--l2" not in said(with_last("val_loss", [low, mid, high]))
+    assert "--l2" not in said(with_last("val_loss", [high, mid, low, high], l2=(0.0, 0.01, 0.1, 1.0)))
+    assert "Only one strength" in said(synthetic((0.01,)))
+
+
+def test_loss_and_accuracy_that_disagree_are_told():
+    best = with_last("val_accuracy", [[0.90, 0.91, 0.92], [0.94, 0.95, 0.96], [0.89, 0.90, 0.91]])
+    assert best.best() == 0.01
+    assert "disagree" not in said(best)
+    text = said(with_last("val_accuracy", [[0.95, 0.96, 0.97], [0.930, 0.941, 0.949], [0.89, 0.90, 0.91]]))
+    assert "a clearly lower validation accuracy (-2 points" in text
+    assert "disagree: mean validation accuracy is highest at l2 = 0." in text
+    accuracies = [[0.90, 0.92, 0.91, 0.91, 0.90], [0.90, 0.91, 0.93, 0.90, 0.92], [0.93, 0.92, 0.91, 0.90, 0.94]]
+    results = with_last("val_accuracy", accuracies)
+    text = said(results)
+    assert "The loss changed clearly, the accuracy did not." in text and "highest at l2 = 0.1" in text
+    told = change(results, "val_accuracy", 0.1, " points", 100)
+    assert f"l2 = 0.1 ended with no clear change in validation accuracy {told}" in text
+
+
+def test_calibration_is_told_where_it_was_measured():
+    results = synthetic(seeds=5)
+    data = results.data.assign(val_ece=results.data["val_loss"] / 10)
+    assert "no clear change in calibration error" not in said(Results(data, {}))
+    assert "and a clearly lower calibration error (-1.3 points" in said(Results(data, {}))
+    assert "calibration" not in said(results)
+
+
+def test_a_sweep_that_diverged():
+    everything = [(l2, seed, 1) for l2 in (0.0, 0.1) for seed in range(3)]
+    text = said(synthetic((0.0, 0.1), diverged=everything))
+    assert "none can be called best" in text and "6 of 6 trials diverged, at l2 = 0, 0.1" in text
+    text = said(synthetic(diverged=[(0.0, seed, 4) for seed in range(3)]))
+    assert "No seed finished both with no L2 and at another strength" in text and "nan" not in text
+    apart = said(synthetic((0.0, 0.01, 0.1), diverged=[(0.0, 0, 4), (0.0, 1, 4), (0.01, 2, 4)]))
+    assert "nan" not in apart
+
+
+def test_validation_on_the_test_part_is_warned_of():
+    results = synthetic()
+    warned = Results(results.data, {"sweep": {"val_size": "test"}})
+    assert verdict(warned)[0].startswith("Warning: the validation data of this run are the test part.")
+    assert "Test part" not in said(warned)
+    assert "Warning" not in said(results) and "Test part" in said(results)
+
+
+def test_the_test_part_is_left_out_where_it_was_not_measured():
+    assert "est part" not in said(synthetic(test=False))
+
+
+def test_equal_trials_differ_by_nothing():
+    text = said(with_last("val_accuracy", [[0.9] * 3, [0.9] * 3, [0.8] * 3]))
+    assert "a mean change in validation accuracy of +0 points (the same in every pair)" in text
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("l2", [(0.0,), (0.0, 0.1), (0.1,), STRENGTHS])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_every_shape_of_sweep_has_a_verdict(epochs, l2, seeds):
+    text = said(synthetic(l2, seeds, epochs))
+    assert text and not re.search(r"nan|\binf\b|  ", text)
+
+
+def test_order_of_dimensions_does_not_matter():
+    data = xr.concat([synthetic().data, synthetic(noise=0.02).data], xr.Variable("fold", [0, 1]))
+    turned = data.transpose("epoch", "fold", "seed", "l2").isel(l2=slice(None, None, -1))
+    assert verdict(Results(turned, {})) == verdict(Results(data, {}))
