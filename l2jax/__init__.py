@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from l2jax.config import SweepConfig as SweepConfig
     from l2jax.data.dataset import Dataset as Dataset
     from l2jax.data.dataset import load_dataset as load_dataset
+    from l2jax.engine.api import sweep as sweep
     from l2jax.engine.sweep import Sweep as Sweep
-    from l2jax.engine.sweep import sweep as sweep
     from l2jax.errors import InputError as InputError
     from l2jax.network.cnn import CNN as CNN
     from l2jax.results.results import Results as Results
@@ -54,7 +54,7 @@ _MODULES = {
     "SweepConfig": "l2jax.config",
     "load_dataset": "l2jax.data.dataset",
     "load_results": "l2jax.results.results",
-    "sweep": "l2jax.engine.sweep",
+    "sweep": "l2jax.engine.api",
 }
 _RENAMED = {"InvalidInput": "InputError"}
 

@@ -1,17 +1,15 @@
-"""The command: its options, and how it ends."""
+"""The command line: its options, and how it ends."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import difflib
 import functools
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, NamedTuple, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -19,74 +17,35 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from l2jax.config import DEFAULT_STRENGTHS, RECIPES, SweepConfig
 from l2jax.errors import InputError, InvalidInputError
 from l2jax.results.results import read_config
+from l2jax.run.options import RunOptions
 
-# JAX and matplotlib take seconds to import: `l2jax.run` does it, when --help and wrong options are out of the way.
+# JAX and matplotlib take seconds to import: `l2jax.run.session` does it, after --help and wrong options.
 
 
-MOST_ROUNDS = 20
-FIGURE_FORMATS = ("png", "svg", "pdf")
-KEEP = ("best", "all")
+class Command(NamedTuple):
+    """A command line: what to sweep, and how to run it."""
+
+    sweep: SweepConfig
+    run: RunOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(SweepConfig):
-    """What the command takes: a sweep, and how to run it from a terminal."""
+class _Options(RunOptions, SweepConfig):
+    """The words of a command line as tyro reads them, before `SweepConfig` and `RunOptions` check them.
+
+    Args:
+      recipe: Named sweep, parts of which the other options change.
+      list_recipes: Print the recipes.
+    """
 
     recipe: str = "quick"
-    """Named sweep, of which the other options change parts."""
     list_recipes: bool = False
-    """Print the recipes."""
-    run_dir: Path | None = None
-    """New or empty folder; none: runs/DATE_TIME."""
-    resume: Path | None = None
-    """Run folder to go on with, or to extend."""
-    checkpoint_minutes: float = 1.0
-    """Least time between checkpoints."""
-    refine: int = 0
-    """Rounds of more strengths around the best."""
-    figures: str = "png"
-    """Pictures: png; svg or pdf: in that format, too."""
-    keep: str = "best"
-    """Trained parameters to keep: best, of that trial; all."""
-    tensorboard: bool = False
-    """Write event files for TensorBoard."""
-    profile: Path | None = None
-    """Folder for a profiler trace of one epoch."""
-    quiet: bool = False
-    """Print nothing but errors."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.recipe not in RECIPES:
-            raise InvalidInputError("recipe", self.recipe, ", ".join(RECIPES))
-        minutes = self.checkpoint_minutes
-        if not isinstance(minutes, int | float) or not 0 <= minutes <= 1e6:
-            raise InvalidInputError("checkpoint_minutes", minutes, "minutes, 0 to 1e6; 0: after every epoch")
-        if not isinstance(self.refine, int) or not 0 <= self.refine <= MOST_ROUNDS:
-            raise InvalidInputError("refine", self.refine, f"a whole number, 0 to {MOST_ROUNDS}")
-        if self.figures not in FIGURE_FORMATS:
-            raise InvalidInputError("figures", self.figures, ", ".join(FIGURE_FORMATS))
-        if self.keep not in KEEP:
-            raise InvalidInputError("keep", self.keep, ", ".join(KEEP))
-        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-            accepted = "an installation with tensorboardX: pip install 'l2jax[tensorboard]'"
-            raise InvalidInputError("tensorboard", "no tensorboardX", accepted)
-        if self.resume and self.run_dir:
-            raise InvalidInputError("run_dir", self.run_dir, "none with --resume")
-        for option in ("run_dir", "profile"):
-            path = getattr(self, option)
-            with contextlib.suppress(OSError):
-                if path is None or (isinstance(path, Path) and not (path.exists() and any(path.iterdir()))):
-                    continue
-            raise InvalidInputError(option, path, "a new or empty folder, where files can be written")
-
-    @property
-    def sweep(self) -> SweepConfig:
-        """The sweep alone: what it is does not depend on the terminal."""
-        return SweepConfig(**{name: getattr(self, name) for name in SweepConfig.__dataclass_fields__})
+        pass
 
 
-FLAGS = {name: "--" + name.replace("_", "-") for name in Options.__dataclass_fields__}
+FLAGS = {name: "--" + name.replace("_", "-") for name in _Options.__dataclass_fields__}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,22 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the words after the command's name; None: those of this process.
 
     Returns:
-      The exit code: 0; 1 if every trial diverged or files could not be written; 2 after bad input; 128 and the number
-      of the signal, 130 or 143, after Ctrl-C or SIGTERM. Whatever it is but 0, a line on stderr says why.
+      The exit code: 0; 1 if every trial diverged or files could not be written; 2 after bad input; 128 plus the number
+      of the signal, 130 or 143, after Ctrl-C or SIGTERM. Unless it is 0, a line on stderr says why.
     """
     try:
         argv = sys.argv[1:] if argv is None else argv
         if argv[:1] == ["report"]:
             return _report(argv[1:])
-        options = parse(argv)
-        if options.list_recipes:
+        command = parse(argv)
+        if command is None:
             print("\n".join(f"{name:8} {_differences(recipe)}" for name, recipe in RECIPES.items()))
             return 0
         from l2jax.run.session import run
 
-        names = ("profile", "quiet", "checkpoint_minutes", "refine", "figures", "keep", "tensorboard")
-        how = {name: getattr(options, name) for name in names}
-        return run(options.sweep, options.resume or options.run_dir, resume=options.resume is not None, **how)
+        return run(command.sweep, command.run)
     except InputError as error:
         option = FLAGS.get(error.option, error.option)
         print(f"error: {option}{str(error).removeprefix(error.option)}", file=sys.stderr)
@@ -122,12 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(argv: Sequence[str]) -> int:
-    """Writes the report of one run folder anew into it, or one that compares several."""
+    """Writes the report of one run folder again, or one that compares several."""
     usage = "%(prog)s RUN_DIR ... [--output FILE]"
     parser = argparse.ArgumentParser("l2jax report", usage, _report.__doc__, exit_on_error=False)
-    parser.add_argument("run_dirs", nargs="*", type=Path, metavar="RUN_DIR", help="a folder that the command has left")
-    place = "file to write (default: report.html in the folder; of several, in the current one)"
-    parser.add_argument("--output", type=Path, metavar="FILE", help=place)
+    parser.add_argument("run_dirs", nargs="*", type=Path, metavar="RUN_DIR", help="a folder that the command wrote")
+    output = "file to write (default: report.html in the folder; for several, in the current one)"
+    parser.add_argument("--output", type=Path, metavar="FILE", help=output)
     try:
         options, unknown = parser.parse_known_args(argv)
     except argparse.ArgumentError as error:
@@ -147,14 +104,17 @@ def _report(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> Options:
+def parse(argv: Sequence[str]) -> Command | None:
     """Reads the words of a command line.
+
+    Returns:
+      The command; None for --list-recipes.
 
     Raises:
       InputError: for words that cannot be used.
       SystemExit: after --help.
     """
-    if null := [word for word in argv or () if "\0" in word]:  # as no system passes on, but another program may
+    if null := [word for word in argv if "\0" in word]:  # no system passes such a word, but another program may
         raise InvalidInputError("command line", null[0], "words without null characters")
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", nargs="?", const="")
@@ -169,8 +129,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     registry = ConstructorRegistry()
     registry.primitive_rule(_option_type)
     options, unknown = tyro.cli(
-        # Not the class itself, whose errors tyro would catch, and draw a box around.
-        functools.partial(Options, **vars(before)),
+        functools.partial(_Options, **vars(before)),
         prog="l2jax",
         description="Trains a CNN at every L2 strength at once: does L2 regularisation help?",
         args=argv,
@@ -181,13 +140,18 @@ def parse(argv: Sequence[str] | None) -> Options:
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], FLAGS.values(), n=1)
         raise InvalidInputError("command line", unknown[0], " or ".join([*near, "what --help lists"]))
-    if options.resume:
-        options.sweep.check_extends(before)
-    return options
+    if options.list_recipes:
+        return None
+    sweep, run = (
+        cls(**{name: getattr(options, name) for name in cls.__dataclass_fields__}) for cls in (SweepConfig, RunOptions)
+    )
+    if run.resume:
+        sweep.check_extends(before)
+    return Command(sweep, run)
 
 
 def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """Tells tyro how to read an option: any words will do, so that the checks are SweepConfig's alone."""
+    """Tells tyro how to read an option: it accepts any words, and leaves the checks to the dataclasses."""
 
     def one(read: Callable[[str], object]) -> Callable[[list[str]], object]:
         def read_words(words: list[str]) -> object:

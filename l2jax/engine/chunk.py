@@ -1,82 +1,94 @@
-"""A chunk: trials that are trained, measured and frozen together, by the programs that are compiled for so many."""
+"""A chunk: trials that train together on the devices, and what the programs do with it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from l2jax.engine.placement import Placement
-from l2jax.engine.programs import PER_TRIAL
-from l2jax.engine.snapshot import stacked
-from l2jax.trial.train import Evaluation, Part, Running, TrainState, Trial
+from l2jax.engine.devices import put_per_trial, spread
+from l2jax.engine.programs import Programs
+from l2jax.trial.evaluate import Evaluation
+from l2jax.trial.train import EpochMeans, Examples, Part, TrainState, Trial
 
 
 class Chunk(NamedTuple):
-    """Trials, n of them, and their state. On the devices the last one is repeated, until there are as many on each."""
+    """Trials, n of them, on the devices: one pytree.
 
-    placement: Placement
-    trials: tuple[int, ...]
-    """(n,): which of the sweep's."""
-    values: Trial
-    """On the devices."""
+    Attributes:
+      indices: (n,), which trials of the sweep.
+      trials: (m,); the last trial is repeated until there are as many as the programs are compiled for.
+      state: (m, ...).
+    """
+
+    indices: tuple[int, ...]
+    trials: Trial
     state: TrainState
-    """On the devices."""
-
-    def train(self, epoch: int) -> tuple[Chunk, Running]:
-        """The chunk after one more epoch; this one stays as it is."""
-        placement = self.placement
-        state, running = placement.programs.epoch(self.state, self.values, np.int32(epoch), placement.data)
-        return self._replace(state=jax.block_until_ready(state)), running
-
-    def evaluate(self, part: int) -> Evaluation:
-        """Measures its trials (n,) on one `Part` of their data."""
-        placement = self.placement
-        evaluation = placement.programs.evaluate(self.state, self.values, np.int32(part), placement.data)
-        return jax.tree.map(self._to_host, evaluation)
-
-    def measure(self, running: Running) -> dict[str, np.ndarray]:
-        """What is recorded of an epoch, (n,) each; `kernel_norm` is (n, layers)."""
-        fit, held_out = self.evaluate(Part.TRAIN), self.evaluate(Part.VAL)
-        squared_norms = np.stack(list(fit.squared_norms.values()), axis=-1)
-        with np.errstate(over="ignore"):  # the trial has diverged
-            l2_norm = squared_norms.sum(-1)
-        measured = {
-            "running_objective": self._to_host(running.objective),
-            "running_accuracy": self._to_host(running.accuracy),
-            "train_loss": fit.loss,
-            "train_accuracy": fit.accuracy,
-            "penalty": fit.penalty,
-            "val_loss": held_out.loss,
-            "val_accuracy": held_out.accuracy,
-            "val_ece": held_out.ece,
-            "l2_norm": l2_norm,
-            "kernel_norm": np.sqrt(squared_norms),
-        }
-        return {name: np.asarray(values) for name, values in measured.items()}
-
-    def freeze(self, frozen: np.ndarray, before: Chunk) -> Chunk:
-        """The trials that are `frozen` (n,) get the state back that they had before."""
-        stays = self.placement.put_rows(frozen)
-
-        def chosen(before: jax.Array, after: jax.Array) -> jax.Array:
-            return jnp.where(stays.reshape(-1, *[1] * (after.ndim - 1)), before, after)
-
-        return self._replace(state=self.placement.put(jax.tree.map(chosen, before.state, self.state), PER_TRIAL))
-
-    def state_on_host(self) -> TrainState:
-        """Arrays (n, ...), not to be written to: on CPU they are the devices' own."""
-        return jax.tree.map(lambda values: np.asarray(values)[: len(self.trials)], self.state)
-
-    def _to_host(self, values: jax.Array) -> np.ndarray:
-        return np.array(values)[: len(self.trials)]
 
 
-def chunk_of(trials: tuple[int, ...], placement: Placement, states: Sequence[TrainState] = ()) -> Chunk:
-    """Puts trials on the devices, with their states from the host, or else as they begin."""
-    values = placement.put_trials(trials)
-    state = placement.put_rows(stacked(states)) if states else placement.programs.init(values)
-    return Chunk(placement, trials, values, state)
+def train(chunk: Chunk, number: int, *, programs: Programs, examples: Examples) -> tuple[Chunk, EpochMeans]:
+    """Trains for one epoch, and returns when it is done."""
+    state, means = programs.train_epoch(chunk.state, chunk.trials, np.int32(number), examples)
+    return chunk._replace(state=jax.block_until_ready(state)), means
+
+
+def evaluate(chunk: Chunk, part: Part, *, programs: Programs, examples: Examples) -> Evaluation:
+    """Evaluates the trials on one part of their data: arrays (n, ...) on the host."""
+    return to_host(programs.evaluate(chunk.state, chunk.trials, np.int32(part), examples), chunk)
+
+
+def epoch_metrics(chunk: Chunk, means: EpochMeans, *, programs: Programs, examples: Examples) -> dict[str, np.ndarray]:
+    """Evaluates what is recorded of an epoch: arrays (n,), `kernel_norm` (n, layers)."""
+    train = evaluate(chunk, Part.TRAIN, programs=programs, examples=examples)
+    val = evaluate(chunk, Part.VAL, programs=programs, examples=examples)
+    means = to_host(means, chunk)
+    sums_of_squares = np.stack(list(train.sums_of_squares.values()), axis=-1)
+    with np.errstate(over="ignore"):  # the trial has diverged
+        sum_of_squares = sums_of_squares.sum(-1)
+    metrics: dict[str, Any] = {
+        "running_objective": means.objective,
+        "running_accuracy": means.accuracy,
+        "train_loss": train.loss,
+        "train_accuracy": train.accuracy,
+        "penalty": train.penalty,
+        "val_loss": val.loss,
+        "val_accuracy": val.accuracy,
+        "val_ece": val.ece,
+        "kernel_sum_of_squares": sum_of_squares,
+        "kernel_norm": np.sqrt(sums_of_squares),
+    }
+    return metrics
+
+
+def test_metrics(chunk: Chunk, *, programs: Programs, examples: Examples) -> dict[str, np.ndarray]:
+    """Evaluates what is recorded at the end: arrays (n,), `kernel_magnitudes` (n, layers, bins)."""
+    test = evaluate(chunk, Part.TEST, programs=programs, examples=examples)
+    metrics: dict[str, Any] = {
+        "test_loss": test.loss,
+        "test_accuracy": test.accuracy,
+        "kernel_magnitudes": np.stack(list(test.magnitudes.values()), axis=1),
+    }
+    return metrics
+
+
+def freeze(chunk: Chunk, before: Chunk, diverged: np.ndarray, mesh: Mesh) -> Chunk:
+    """Gives the trials that have diverged, (n,), the state back that they had before."""
+    is_frozen = put_per_trial(diverged, mesh, len(chunk.trials.seed))
+
+    def select(before: jax.Array, after: jax.Array) -> jax.Array:
+        return jnp.where(is_frozen.reshape(-1, *[1] * (after.ndim - 1)), before, after)
+
+    return chunk._replace(state=spread(jax.tree.map(select, before.state, chunk.state), mesh))
+
+
+def to_host(tree: Any, chunk: Chunk) -> Any:
+    """Copies arrays (m, ...) of a chunk to the host, without the repeated trials: (n, ...)."""
+    return jax.tree.map(lambda values: np.array(values)[: len(chunk.indices)], tree)
+
+
+def state_on_host(chunk: Chunk) -> TrainState:
+    """The state as arrays (n, ...) that must not be written to: on CPU they are the devices' own memory."""
+    return jax.tree.map(lambda values: np.asarray(values)[: len(chunk.indices)], chunk.state)

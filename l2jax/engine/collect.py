@@ -1,63 +1,49 @@
-"""From the epochs of chunks of trials to labelled arrays over the whole sweep."""
+"""The ledger of a sweep becomes labelled arrays."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
-from l2jax.engine.snapshot import Epoch
-from l2jax.results.results import DESCRIPTIONS, Results
-from l2jax.trial.magnitudes import MIDDLES
-from l2jax.trial.train import Evaluation
+from l2jax.engine.ledger import DERIVED, Ledger
+from l2jax.results.metrics import MAGNITUDES, METRICS
+from l2jax.results.results import Results
 
 
-def collect(
-    axes: dict[str, tuple], history: Sequence[Epoch], tested: Mapping[tuple[int, ...], Evaluation], config: dict
-) -> Results:
-    """Results from the epochs of all chunks of trials, and from the chunks whose test part has been evaluated.
+def collect(ledger: Ledger, axes: dict[str, tuple], layers: tuple[str, ...], config: dict) -> Results:
+    """The results of the epochs that are complete; what is not trained yet is NaN.
 
-    Trials are in the order of the axes' product, the last axis fastest; but the last one of all is that of `layer`,
-    which metrics may have. What has not been trained is NaN.
+    Args:
+      axes: values by name; trials are in the order of their product, the last axis fastest.
+      layers: the names of the layers that have a kernel.
+      config: what made the results, JSON values.
+
+    Raises:
+      ValueError: if no epoch is complete.
     """
-    if not history:
+    num_epochs = int(ledger.epochs_done.max())
+    if not num_epochs:
         raise ValueError("results without a finished epoch")
-    axes = axes.copy()
-    layers: tuple[str, ...] = axes.pop("layer")
-    grid = tuple(len(values) for values in axes.values())
-    num_trials, num_epochs = math.prod(grid), max(epoch.epoch for epoch in history)
-    curves = {
-        name: np.full((num_trials, num_epochs, *values.shape[1:]), np.nan)
-        for name, values in history[0].metrics.items()
-    }
-    sizes = {"test_loss": (), "test_accuracy": (), "kernel_magnitudes": (len(layers), len(MIDDLES))}
-    per_trial: dict[str, np.ndarray] = {name: np.full((num_trials, *size), np.nan) for name, size in sizes.items()}
-    diverged = np.zeros(num_trials, bool)
-    for epoch in history:
-        for name, values in epoch.metrics.items():
-            curves[name][list(epoch.trials), epoch.epoch - 1] = values
-        diverged[list(epoch.trials)] = np.isnan(epoch.metrics["val_loss"])
-    for trials, evaluation in tested.items():
-        per_trial["test_loss"][list(trials)] = evaluation.loss
-        per_trial["test_accuracy"][list(trials)] = evaluation.accuracy
-        magnitudes = [evaluation.magnitudes[layer] for layer in layers]
-        per_trial["kernel_magnitudes"][list(trials)] = np.stack(magnitudes, axis=1)
-    for values in per_trial.values():
-        values[diverged] = np.nan
-    val_loss = curves["val_loss"]
+    diverged = ledger.diverged
+    values = {}
+    for name in (name for name in METRICS if name not in DERIVED):
+        values[name] = ledger.metrics[name].copy()
+        if "epoch" in METRICS[name].dims:
+            values[name] = values[name][:, :num_epochs]
+        else:
+            values[name][diverged | ~ledger.tested] = np.nan
+    val_loss = values["val_loss"]
     lowest = np.where(np.isnan(val_loss), np.inf, val_loss).argmin(-1) + 1
-    per_trial |= {"diverged": diverged, "diverged_epoch": np.where(diverged, np.isfinite(val_loss).sum(-1) + 1, 0)}
-    per_trial |= {"best_epoch": np.where(np.isnan(val_loss).all(-1), 0, lowest)}
+    values["diverged"] = diverged
+    values["diverged_epoch"] = np.where(diverged, np.isfinite(val_loss).sum(-1) + 1, 0)
+    values["best_epoch"] = np.where(np.isnan(val_loss).all(-1), 0, lowest)
 
+    grid = tuple(len(axis) for axis in axes.values())
     variables = {
-        name: ((*axes, *dims)[: len(grid) + values.ndim - 1], values.reshape(*grid, *values.shape[1:]))
-        for dims, named in ((("epoch", "layer"), curves), (("layer", "magnitude"), per_trial))
-        for name, values in named.items()
+        name: ((*axes, *metric.dims), values[name].reshape(*grid, *values[name].shape[1:]))
+        for name, metric in METRICS.items()
     }
-    variables = {name: variables[name] for name in DESCRIPTIONS if name in variables}
-    coords = {name: list(values) for name, values in axes.items()} | {"layer": list(layers)}
-    data = xr.Dataset(variables, coords | {"epoch": np.arange(1, num_epochs + 1), "magnitude": MIDDLES})
-    single = [name for name, values in axes.items() if len(values) == 1 and name not in ("l2", "seed")]
+    coords = {name: list(axis) for name, axis in axes.items()} | {"layer": list(layers)}
+    data = xr.Dataset(variables, coords | {"epoch": np.arange(1, num_epochs + 1), "magnitude": MAGNITUDES})
+    single = [name for name, axis in axes.items() if len(axis) == 1 and name not in ("l2", "seed")]
     return Results(data.squeeze(single).drop_vars("fold" if "fold" in single else []), config)

@@ -1,138 +1,111 @@
-"""How far the trials of a sweep have come, as arrays on the host that another process can take over."""
+"""A snapshot: what another process needs to train some trials on, as arrays on the host."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from l2jax.trial.magnitudes import MIDDLES
-from l2jax.trial.train import Evaluation, TrainState, Trial
-
-Tree = TypeVar("Tree")
-
-
-class Epoch(NamedTuple):
-    """An epoch that a chunk of trials has finished."""
-
-    epoch: int
-    """Counted from 1."""
-    trials: tuple[int, ...]
-    """Which trials, in the order of `Sweep.axes`, the last axis fastest; all of them, if they fit the memory."""
-    metrics: dict[str, np.ndarray]
-    """Each (len(trials),), `kernel_norm` (len(trials), layers); NaN where the trial has diverged."""
-    seconds: float
-    """Of training; evaluation is apart."""
-    examples_per_second: float
-    """Trial-examples: examples trained, times trials."""
+from l2jax.engine.grid import tree_take
+from l2jax.engine.ledger import DERIVED, Ledger
+from l2jax.results.metrics import MAGNITUDES, METRICS
+from l2jax.trial.train import TrainState, Trial
 
 
-class Progress(NamedTuple):
-    """All that is known of some trials, n of them, after the same number of epochs: enough to train them on."""
+class Snapshot(NamedTuple):
+    """Everything that is known of n trials after the same number of epochs, E.
+
+    Attributes:
+      trials: (n,). Trials are matched by value, so that a larger sweep can reuse them.
+      metrics: by name, those of epochs, (n, E, ...).
+      seconds: (E,), these trials' share of the training time.
+      test: by name, the metrics of the end, (n, ...); None before the last epoch.
+      state: by path in `TrainState`, such as "params/dense/bias", (n, ...).
+    """
 
     trials: Trial
-    """(n,): they are recognised by their values, so that a larger sweep can take them over."""
     metrics: dict[str, np.ndarray]
-    """(n, epochs, ...)."""
     seconds: np.ndarray
-    """(epochs,), of training: these trials' share."""
-    tested: Evaluation | None
-    """(n,), where they have come to the last epoch."""
+    test: dict[str, np.ndarray] | None
     state: dict[str, np.ndarray]
-    """(n, ...), by path in `TrainState`, as in "params/dense/bias"."""
 
 
-def progress_of(
-    which: Sequence[int], trials: Trial, history: Iterable[Epoch], tested: Evaluation | None, state: TrainState
-) -> Progress:
-    """Collects what is known of the trials `which` out of all `trials`; `state` is theirs alone."""
-    row_of = {trial: row for row, trial in enumerate(which)}
-    parts = []
-    for epoch in history:
-        if ours := [row for row, trial in enumerate(epoch.trials) if trial in row_of]:
-            parts.append((epoch, ours, [row_of[epoch.trials[row]] for row in ours]))
-    num_epochs = max(epoch.epoch for epoch, *_ in parts)
-    metrics = {
-        name: np.empty((len(which), num_epochs, *values.shape[1:]), values.dtype)
-        for name, values in parts[0][0].metrics.items()
-    }
-    seconds = np.zeros(num_epochs)
-    for epoch, ours, rows in parts:
-        for name, values in epoch.metrics.items():
-            metrics[name][rows, epoch.epoch - 1] = values[ours]
-        seconds[epoch.epoch - 1] += epoch.seconds * len(ours) / len(epoch.trials)
-    return Progress(rows_of(trials, which), metrics, seconds, tested, _by_path(state))
-
-
-def part_of(progress: Progress, rows: Sequence[int]) -> Progress:
-    """The progress of some of its trials."""
-    share = len(rows) / len(progress.trials.l2)
-    part = rows_of(progress._replace(seconds=np.empty(0)), rows) if share < 1 else progress
-    return part._replace(seconds=progress.seconds * share)
-
-
-def places_of(some: Trial, trials: Trial) -> list[int]:
-    """Where each of some trials is among all `trials`; raises KeyError where it is not."""
-    place_of = {values: place for place, values in enumerate(tuples_of(trials))}
-    return [place_of[values] for values in tuples_of(some)]
-
-
-def state_of(progress: Progress, like: TrainState) -> TrainState:
-    """The state as a pytree.
+def take_snapshot(ledger: Ledger, indices: Sequence[int], trials: Trial, state: TrainState) -> Snapshot:
+    """The snapshot of trials that have done the same number of epochs.
 
     Args:
-      like: the shapes of one trial's state.
+      trials: (T,), all of the sweep.
+      state: (n, ...), of those at `indices` alone.
+    """
+    rows = list(indices)
+    num_epochs = ledger.epochs_done[rows[0]]
+    recorded = {name: metric for name, metric in METRICS.items() if name not in DERIVED}
+    metrics = {name: ledger.metrics[name][rows, :num_epochs] for name, m in recorded.items() if "epoch" in m.dims}
+    test = {name: ledger.metrics[name][rows] for name, metric in recorded.items() if "epoch" not in metric.dims}
+    seconds = ledger.seconds[rows, :num_epochs].sum(0)
+    tested = bool(ledger.tested[rows].all())
+    return Snapshot(tree_take(trials, rows), metrics, seconds, test if tested else None, by_path(state))
+
+
+def restore_snapshot(ledger: Ledger, indices: Sequence[int], snapshot: Snapshot) -> None:
+    """Enters into the ledger what a snapshot holds; its n trials are those at `indices`."""
+    rows, num_epochs = list(indices), len(snapshot.seconds)
+    ledger.make_room(num_epochs)
+    for name, values in snapshot.metrics.items():
+        ledger.metrics[name][rows, :num_epochs] = values
+    ledger.seconds[rows, :num_epochs] = snapshot.seconds / len(rows)
+    ledger.chunks[rows, :num_epochs] = rows[0]
+    ledger.epochs_done[rows] = num_epochs
+    if snapshot.test:
+        for name, values in snapshot.test.items():
+            ledger.metrics[name][rows] = values
+        ledger.tested[rows] = True
+
+
+def take_rows(snapshot: Snapshot, rows: Sequence[int]) -> Snapshot:
+    """The snapshot of some of its trials."""
+    share = len(rows) / len(snapshot.trials.seed)
+    seconds = snapshot.seconds * share
+    return tree_take(snapshot._replace(seconds=None), rows)._replace(seconds=seconds)
+
+
+def restore_state(snapshot: Snapshot, like: TrainState) -> TrainState:
+    """The state as a pytree, (n, ...).
+
+    Args:
+      like: the shapes and types of one trial's state.
 
     Raises:
       ValueError: for the state of another network or optimizer.
     """
-    expected, given, num_trials = _by_path(like), progress.state, len(progress.trials.l2)
-    if expected.keys() != given.keys() or any(
-        (given[path].shape, given[path].dtype) != ((num_trials, *leaf.shape), leaf.dtype)
+    expected, state, num_trials = by_path(like), snapshot.state, len(snapshot.trials.seed)
+    if expected.keys() != state.keys() or any(
+        (state[path].shape, state[path].dtype) != ((num_trials, *leaf.shape), leaf.dtype)
         for path, leaf in expected.items()
     ):
         raise ValueError("the state of another network or optimizer")
-    return jax.tree.unflatten(jax.tree.structure(like), [given[path] for path in expected])
+    return jax.tree.unflatten(jax.tree.structure(like), [state[path] for path in expected])
 
 
-def check_progress(progress: Progress, like: TrainState, most_trials: int, most_epochs: int, num_layers: int) -> None:
-    """Raises ValueError for progress whose arrays do not fit each other, `like`, or a sweep of so many trials."""
-    state_of(progress, like)
-    num_trials, num_epochs = len(progress.trials.l2), len(progress.seconds)
-    if num_trials > most_trials or num_epochs > most_epochs:
+def check_snapshot(snapshot: Snapshot, *, like: TrainState, ledger: Ledger) -> None:
+    """Raises ValueError for a snapshot whose arrays, or shapes of arrays, fit neither each other nor this ledger."""
+    restore_state(snapshot, like)
+    num_trials, num_epochs = len(snapshot.trials.seed), len(snapshot.seconds)
+    if num_trials > len(ledger.epochs_done) or num_epochs > ledger.num_epochs:
         raise ValueError(f"{num_trials} trials, {num_epochs} epochs are more than there are")
-    of_trials = {values.shape for values in (*progress.trials, *jax.tree.leaves(progress.tested))}
-    of_epochs = {values.shape for values in progress.metrics.values()}
-    curve = num_trials, num_epochs
-    known = of_trials <= {(num_trials,), (num_trials, len(MIDDLES))} and of_epochs <= {curve, (*curve, num_layers)}
-    if not known:
-        raise ValueError("metrics of unequal numbers of trials or epochs")
+    num_layers = ledger.metrics["kernel_norm"].shape[-1]
+    sizes = {"epoch": num_epochs, "layer": num_layers, "magnitude": len(MAGNITUDES)}
+    for name, values in (snapshot.metrics | (snapshot.test or {})).items():
+        if values.shape != (num_trials, *(sizes[dim] for dim in METRICS[name].dims)):
+            raise ValueError(f"{name} of another number of trials, epochs or layers")
+    if {values.shape for values in jax.tree.leaves(snapshot.trials)} != {(num_trials,)}:
+        raise ValueError("unequal numbers of trials")
 
 
-def rows_of(tree: Tree, rows: Sequence[int]) -> Tree:
-    """Those rows of every array of a pytree."""
-    return jax.tree.map(lambda values: values[list(rows)], tree)
-
-
-def each_of(tree: Tree) -> list[Tree]:
-    """The trials of a pytree of arrays (n, ...), one by one."""
-    leaves, structure = jax.tree.flatten(tree)
-    return [jax.tree.unflatten(structure, row) for row in zip(*leaves, strict=True)]
-
-
-def stacked(trees: Sequence[Tree]) -> Tree:
-    return jax.tree.map(lambda *values: np.stack(values), *trees)
-
-
-def _by_path(tree: Any) -> dict[str, Any]:
-    """Leaves by path; Flax ends those of variables in "value", which says nothing."""
-    paths = (
-        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in jax.tree.leaves_with_path(tree)
-    )
+def by_path(tree: Any) -> dict[str, Any]:
+    """The leaves by path; without the "value" that ends the paths of Flax' variables."""
+    leaves = jax.tree.leaves_with_path(tree)
+    paths = ((jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves)
     return {path.removesuffix("/value"): leaf for path, leaf in paths}
-
-
-def tuples_of(trials: Trial) -> list[tuple]:
-    return list(zip(*(values.tolist() for values in trials), strict=True))

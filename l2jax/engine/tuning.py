@@ -1,11 +1,11 @@
-"""Which way of computing the same thing is fastest on a device: measured, and remembered."""
+"""Tuning: the fastest way to compute the same results on a device, measured once and remembered."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,41 +16,49 @@ from l2jax.network.fused import DEFAULT_LOWERING
 
 
 class Tuning(NamedTuple):
-    """Choices that change the time, and the results by rounding only."""
+    """Choices that change the time, and the results by rounding only.
+
+    Attributes:
+      side_by_side: trials that a device works on at a time.
+      few_products: as in `l2jax.network.fused.Lowering`; 0 makes every convolution a matrix product.
+    """
 
     side_by_side: int
-    """Trials that a device works on at a time."""
     few_products: int = DEFAULT_LOWERING.few_products
-    """As in `l2jax.fused.Lowering`; 0 makes every convolution a matrix product."""
 
 
-def default_tuning(device: jax.Device, trials_a_device: int) -> Tuning:
-    """One trial after the other on a CPU core, whose cache one trial fills; all side by side on accelerators.
+def default_tuning(device: jax.Device, trials_per_device: int) -> Tuning:
+    """The choice without measuring: on CPU one trial after the other, on accelerators all side by side.
 
-    The first is measured, the second expected.
+    On CPU it is measured: one trial fills the cache of a core. On accelerators it is expected.
     """
-    return Tuning(1 if device.platform == "cpu" else trials_a_device)
+    return Tuning(1 if device.platform == "cpu" else trials_per_device)
 
 
-def autotune(key: str, trials_a_device: int, seconds: Callable[[Tuning], float]) -> Tuning:
-    """The fastest of the sensible choices, as remembered under this key or else as measured now.
+def candidates(trials_per_device: int) -> list[Tuning]:
+    """The choices worth measuring."""
+    blocks = [size for size in (1, 2, 4, 16, 64, 256) if size < trials_per_device] + [trials_per_device]
+    return [Tuning(size, few_products) for size in blocks for few_products in (DEFAULT_LOWERING.few_products, 0)]
+
+
+def autotune(key: str, choices: Iterable[Tuning], seconds: Callable[[Tuning], float]) -> Tuning:
+    """Returns the fastest of the choices, as remembered under this key or else as measured now.
 
     Args:
-      key: all that the choice depends on: device kind, JAX version, shapes.
-      seconds: how long an epoch takes with a choice.
+      key: everything that the choice depends on: kind of device, JAX version, shapes.
+      seconds: measures how long an epoch takes with a choice.
     """
-    memory = _remembered()
+    memory = _read_memory()
     if key not in memory:
-        timed = {tuning: seconds(tuning) for tuning in _candidates(trials_a_device)}
-        memory[key] = min(timed, key=lambda tuning: timed[tuning])
-        file = _file()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(memory, indent=2).encode())
+        memory[key] = min(choices, key=seconds)
+        path = _memory_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(memory, indent=2).encode())
     return Tuning(*memory[key])
 
 
-def fastest_of(run: Callable[[], object], repeats: int = 3) -> float:
-    """Seconds of the fastest run, after one that warms up."""
+def shortest_run(run: Callable[[], object], repeats: int = 3) -> float:
+    """The seconds of the fastest run, after one that warms up."""
     jax.block_until_ready(run())
     times = []
     for _ in range(repeats):
@@ -60,19 +68,12 @@ def fastest_of(run: Callable[[], object], repeats: int = 3) -> float:
     return min(times)
 
 
-def _candidates(trials_a_device: int) -> Iterator[Tuning]:
-    blocks: Sequence[int] = [size for size in (1, 2, 4, 16, 64, 256) if size < trials_a_device]
-    for side_by_side in (*blocks, trials_a_device):
-        for few_products in (DEFAULT_LOWERING.few_products, 0):
-            yield Tuning(side_by_side, few_products)
-
-
-def _remembered() -> dict[str, Sequence[int]]:
+def _read_memory() -> dict[str, Sequence[int]]:
     try:
-        return json.loads(_file().read_text())
+        return json.loads(_memory_path().read_text())
     except (OSError, ValueError):  # none yet, or damaged: it is measured anew
         return {}
 
 
-def _file() -> Path:
+def _memory_path() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l2jax" / "tuning.json"

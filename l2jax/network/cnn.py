@@ -102,3 +102,10 @@ def model_name(model: Model) -> str:
     """Of the function, or of the network that it makes, where the function has none of its own."""
     name = getattr(model, "__name__", type(model).__name__)
     return name if name != "<lambda>" else type(nnx.eval_shape(lambda: model(nnx.Rngs(0)))).__name__
+
+
+ModelFn = Model
+
+
+def default_model(image_shape, num_classes, *, bfloat16=False, few_products=DEFAULT_LOWERING.few_products):
+    return cnn_for(image_shape, num_classes, Lowering(jnp.bfloat16 if bfloat16 else jnp.float32, few_products))

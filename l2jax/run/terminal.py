@@ -1,4 +1,4 @@
-"""What a person sees on the terminal: the progress of a sweep, and what came out."""
+"""The terminal: a progress bar while a sweep trains, and its results."""
 
 from __future__ import annotations
 
@@ -6,51 +6,54 @@ import contextlib
 import datetime
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn
 from rich.table import Table
 
+from l2jax.engine.ledger import EpochRecord
+from l2jax.engine.sweep import Sweep
 from l2jax.results.results import Results
 from l2jax.results.verdict import verdict
 
-if TYPE_CHECKING:
-    from l2jax.engine.snapshot import Epoch
-    from l2jax.engine.sweep import Sweep
 
+@contextlib.contextmanager
+def progress_bar(sweep: Sweep, console: Console) -> Iterator[Callable[[EpochRecord], None]]:
+    """Shows how far a compiled sweep is: a bar on a terminal, some 20 plain lines elsewhere.
 
-def shown(sweep: Sweep, console: Console, profile: Path | None) -> Iterator[Epoch]:
-    """Trains, and shows how far it is: a bar on a terminal, some 20 plain lines elsewhere."""
-    with console.status(f"compiling for {sweep.num_trials} trials"):
-        plan = sweep.plan
-    console.print(f"{plan}; compiled in {sweep.seconds['compiling']:.1f} s")
-    num_epochs = sweep.config.epochs
-    line_every = math.ceil(sweep.epochs_left / 20)
-    start, begun = time.monotonic(), len(sweep.history)
+    Yields:
+      A function to call with the record of each epoch.
+    """
+    start, before, num_epochs = time.monotonic(), sweep.ledger.num_records, sweep.config.epochs
+    line_every, done = math.ceil(sweep.epochs_left / 20), 0
     columns = (SpinnerColumn(), "{task.description}", BarColumn(bar_width=None), "{task.fields[speed]}")
     interactive = console.is_interactive
     with Progress(*columns, console=console, transient=True, expand=True, disable=not interactive) as bar:
-        task = bar.add_task(f"epoch 0/{num_epochs}", completed=begun, total=begun + sweep.epochs_left, speed="")
-        for epoch in sweep.epochs(profile):
-            done, left = len(sweep.history), sweep.epochs_left
-            seconds = (time.monotonic() - start) / (done - begun) * left
-            trials = f"{len(epoch.trials)} trials"
-            if len(epoch.trials) < sweep.num_trials:
-                first, last = epoch.trials[0] + 1, epoch.trials[-1] + 1
-                in_a_row = last - first + 1 == len(epoch.trials)
-                which = f"trials {first}-{last}" if in_a_row else f"{len(epoch.trials)} trials"
-                trials = f"{which} of {sweep.num_trials}"
-            count = f"epoch {epoch.epoch}/{num_epochs}"
-            time_left = datetime.timedelta(seconds=round(seconds))
-            speed = f"{trials}, {epoch.examples_per_second:,.0f} trial-examples/s, {time_left} left"
-            bar.update(task, completed=done, total=done + left, description=count, speed=speed)
-            if not interactive and (done % line_every == 0 or done == begun + 1 or left == 0):
-                console.print(f"{count}: {speed}")
-            yield epoch
+        task = bar.add_task(f"epoch 0/{num_epochs}", completed=before, total=before + sweep.epochs_left, speed="")
+
+        def show(record: EpochRecord) -> None:
+            nonlocal done
+            done, left = done + 1, sweep.epochs_left
+            time_left = datetime.timedelta(seconds=round((time.monotonic() - start) / done * left))
+            trials = _describe_trials(record.indices, sweep.num_trials)
+            speed = f"{trials}, {record.examples_per_second:,.0f} trial-examples/s, {time_left} left"
+            epoch = f"epoch {record.number}/{num_epochs}"
+            bar.update(task, completed=before + done, total=before + done + left, description=epoch, speed=speed)
+            if not interactive and ((before + done) % line_every == 0 or done == 1 or left == 0):
+                console.print(f"{epoch}: {speed}")
+
+        yield show
+
+
+def _describe_trials(indices: tuple[int, ...], num_trials: int) -> str:
+    if len(indices) == num_trials:
+        return f"{num_trials} trials"
+    first, last = indices[0] + 1, indices[-1] + 1
+    consecutive = last - first + 1 == len(indices)
+    return f"trials {first}-{last} of {num_trials}" if consecutive else f"{len(indices)} trials of {num_trials}"
 
 
 def print_results(results: Results, run_dir: Path, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Expected calibration error of ONE trial: how far the confidence of predictions is from how often they are right."""
+"""Expected calibration error of ONE trial: the distance between the confidence of predictions and their accuracy."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ BINS = 15
 
 
 def calibration_sums(logits: Array, labels: Array, mask: Array) -> Array:
-    """What batches add up to: (3, BINS), per bin of confidence the examples, their confidences, and how many are right.
+    """Sums per bin of confidence, which batches add up to: the examples, their confidences, the correct ones.
 
     Args:
       logits: (B, classes). Confidence is the largest of their softmax; bins are (0, 1/BINS], ..., (1 - 1/BINS, 1].
       labels: (B,), int.
-      mask: (B,), bool: examples that count.
+      mask: (B,), bool; the examples that count.
+
+    Returns:
+      (3, BINS).
     """
     confidence = jnp.exp(logits.max(-1) - jax.nn.logsumexp(logits, -1))
-    right = logits.argmax(-1) == labels
+    correct = logits.argmax(-1) == labels
     bins = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
-    counted = jax.nn.one_hot(jnp.where(mask, bins, BINS), BINS, dtype=bool)  # a scatter for every trial would be slow
-    values = jnp.stack([jnp.ones_like(confidence), confidence, right.astype(confidence.dtype)])
-    return jnp.where(counted[None], values[:, :, None], 0).sum(1)
+    # One-hot, because a scatter for every trial would be slow.
+    in_bin = jax.nn.one_hot(jnp.where(mask, bins, BINS), BINS, dtype=bool)
+    values = jnp.stack([jnp.ones_like(confidence), confidence, correct.astype(confidence.dtype)])
+    return jnp.where(in_bin[None], values[:, :, None], 0).sum(1)
 
 
 def calibration_error(sums: Array) -> Array:
@@ -30,6 +34,9 @@ def calibration_error(sums: Array) -> Array:
 
     Naeini, Cooper and Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015; with 15
     bins as in Guo et al., On calibration of modern neural networks, ICML 2017.
+
+    Args:
+      sums: (3, BINS), of `calibration_sums`, added up over all batches.
     """
-    count, confidence, right = sums
-    return jnp.abs(right - confidence).sum() / count.sum()
+    count, confidence, correct = sums
+    return jnp.abs(correct - confidence).sum() / count.sum()

@@ -1,4 +1,4 @@
-"""How large the values of a kernel are: a histogram over powers of ten, in which L2 moves them to the left."""
+"""A histogram of how large the values of a kernel are. L2 moves it to the left."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-EDGES = np.logspace(-7, 1, 33)
-"""Of the bins, four a factor of ten; the outermost bins also hold what lies beyond them."""
-MIDDLES = np.sqrt(EDGES[:-1] * EDGES[1:])
+from l2jax.results.metrics import MAGNITUDE_EDGES
 
 
 def count_magnitudes(kernel: Array) -> Array:
-    """How many values of a kernel, of any shape, fall into each bin by their magnitude: (bins,), float32."""
+    """Counts the absolute values of a kernel of any shape by the bins of `MAGNITUDE_EDGES`: (bins,), float32."""
     magnitudes = jnp.abs(kernel).reshape(-1, 1)
-    below = (magnitudes < EDGES[None, 1:-1].astype(np.float32)).sum(0, dtype=jnp.float32)
+    below = (magnitudes < MAGNITUDE_EDGES[None, 1:-1].astype(np.float32)).sum(0, dtype=jnp.float32)
     return jnp.diff(below, prepend=0.0, append=float(kernel.size))

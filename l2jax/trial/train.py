@@ -1,9 +1,10 @@
-"""The training of ONE trial: penalty, objective, step, epoch, evaluation. Nothing here knows of other trials."""
+"""The training of ONE trial: objective, step, epoch. Nothing here knows of other trials."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,200 +12,160 @@ import optax
 from flax import nnx
 from jax import Array, lax
 
-from l2jax.trial.calibration import BINS, calibration_error, calibration_sums
-from l2jax.trial.magnitudes import MIDDLES, count_magnitudes
+from l2jax.network.cnn import ModelFn
+from l2jax.trial.kernels import Params, kernel_mask, penalty
 
-Params = nnx.State
 Apply = Callable[[Params, Array], Array]
 """Parameters and images (B, H, W, C) in [0, 1] to logits (B, classes)."""
-Optimizer = Callable[[Array], optax.GradientTransformation]
+OptimizerFn = Callable[[Array], optax.GradientTransformation]
 """A learning rate to an optimizer, such as `optax.adam`."""
 
 
 class Trial(NamedTuple):
-    """What differs between trials: scalars."""
+    """What differs between trials.
 
-    l2: Array
-    learning_rate: Array
-    weight_decay: Array
-    """Decoupled (Loshchilov and Hutter, 2019): a step takes learning_rate * weight_decay of each kernel away."""
-    label_smoothing: Array
-    """The part of a label that is spread over all classes (Szegedy et al., 2016, section 7); in training only."""
+    Attributes:
+      hyperparameters: scalars by name:
+        l2, the strength of the penalty;
+        learning_rate;
+        weight_decay, decoupled: a step takes learning_rate * weight_decay of each kernel away (Loshchilov and Hutter,
+          2019);
+        label_smoothing, the part of a label that training spreads over all classes (Szegedy et al., 2016, section 7).
+      seed: decides the initial parameters and the order of the examples.
+      split_index: the row of `Examples.parts` and `Examples.train_labels`.
+    """
+
+    hyperparameters: dict[str, Array]
     seed: Array
-    """Of the initial kernels and the order of the examples."""
-    split: Array
-    """Row of `Data.parts` and `Data.train_labels`."""
+    split_index: Array
 
 
 class TrainState(NamedTuple):
-    """All that an epoch changes."""
+    """The state that training updates."""
 
     params: Params
     opt_state: optax.OptState
 
 
-class Running(NamedTuple):
+class EpochMeans(NamedTuple):
     """Means over the examples of an epoch, each measured just before the step that learns from it, as Keras does."""
 
     objective: Array
     accuracy: Array
 
 
-class Evaluation(NamedTuple):
-    """A trial, measured on a part of the data."""
+class Part(enum.IntEnum):
+    """The rows of `Examples.parts`."""
 
-    loss: Array
-    """Mean cross-entropy, without the penalty."""
-    accuracy: Array
-    ece: Array
-    """Expected calibration error: see `l2jax.calibration`."""
-    penalty: Array
-    squared_norms: dict[str, Array]
-    """Sum of squares of each layer's kernel."""
-    magnitudes: dict[str, Array]
-    """Of each layer's kernel, as `l2jax.magnitudes` counts them; of the test part alone, otherwise 0."""
+    TRAIN = 0
+    VAL = 1
+    TEST = 2
 
 
-class Part:
-    """Rows of `Data.parts`."""
+class Examples(NamedTuple):
+    """The examples that all trials share.
 
-    TRAIN, VAL, TEST = range(3)
-
-
-class Data(NamedTuple):
-    """What all trials share."""
+    Attributes:
+      images: (N, H, W, C), uint8.
+      labels: (N,), int32.
+      train_labels: (splits, N), int32: the labels, some of them made wrong on purpose in training parts.
+      parts: (3, splits, L), int32: example indices by `Part` and split, padded with -1.
+    """
 
     images: Array
-    """(N, H, W, C), uint8."""
     labels: Array
-    """(N,), int32."""
     train_labels: Array
-    """(splits, N), int32: the same but for those made wrong on purpose."""
     parts: Array
-    """(3, splits, L), int32: the examples of each `Part` of each split, filled up with -1, which is no example."""
-
-
-def penalty(params: Params, l2: Array) -> Array:
-    """(l2 / 2) * sum(kernel**2) over every parameter named `kernel`; its gradient is l2 * kernel."""
-    return l2 / 2 * sum(squared_norms(params).values(), start=jnp.float32(0))
-
-
-def squared_norms(params: Params) -> dict[str, Array]:
-    """Sum of squares of each layer's kernel."""
-    return {layer: jnp.sum(kernel**2) for layer, kernel in kernels(params).items()}
-
-
-def magnitudes_of(params: Params) -> dict[str, Array]:
-    """How many values of each layer's kernel are how large: see `l2jax.magnitudes`."""
-    return {layer: count_magnitudes(kernel) for layer, kernel in kernels(params).items()}
-
-
-def kernels(params: Params) -> dict[str, Array]:
-    """Each layer's kernel, by the layer's name."""
-    layers = nnx.to_flat_state(params)
-    return {"/".join(map(str, path[:-1])): param[...] for path, param in layers if path[-1] == "kernel"}
 
 
 def objective(
-    params: Params, trial: Trial, apply: Apply, images: Array, labels: Array, mask: Array
+    params: Params, trial: Trial, *, apply: Apply, images: Array, labels: Array, mask: Array
 ) -> tuple[Array, Array]:
-    """What a step lowers, and how many examples are classified correctly.
-
-    The mean cross-entropy of the examples where mask (B,) is true, their labels smoothed, plus the penalty.
-    """
-    logits = apply(params, images)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    # With the label spread over all classes, the cross-entropy is a mixture of those with each class.
-    spread = -jax.nn.log_softmax(logits).mean(-1)
-    losses += trial.label_smoothing * (spread - losses)
-    correct = mask & (logits.argmax(-1) == labels)
-    return jnp.where(mask, losses, 0).sum() / mask.sum() + penalty(params, trial.l2), correct.sum()
-
-
-def init(trial: Trial, model: Callable[[nnx.Rngs], nnx.Module], optimizer: Optimizer) -> TrainState:
-    key = jax.random.fold_in(jax.random.key(trial.seed), 0)
-    params = nnx.state(model(nnx.Rngs(key)), nnx.Param)
-    return TrainState(params, optimizer(trial.learning_rate).init(params))
-
-
-def epoch(
-    state: TrainState,
-    trial: Trial,
-    epoch: Array,
-    data: Data,
-    apply: Apply,
-    optimizer: Optimizer,
-    batch_size: int,
-) -> tuple[TrainState, Running]:
-    """One pass over the trial's training part, in an order of its own; the last batch holds what is left.
+    """The objective that a step lowers, and how many examples are classified correctly.
 
     Args:
-      epoch: counted from 1.
+      mask: (B,), bool; the examples that count.
+
+    Returns:
+      The mean cross-entropy with smoothed labels plus the penalty, and the number of correct examples.
     """
-    part = data.parts[Part.TRAIN, trial.split]
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(trial.seed), 1), epoch)
+    logits = apply(params, images)
+    losses, correct = losses_and_correct(logits, labels)
+    # With the label spread over all classes, the cross-entropy is a mixture of those with each class.
+    spread = -jax.nn.log_softmax(logits).mean(-1)
+    losses += trial.hyperparameters["label_smoothing"] * (spread - losses)
+    loss = jnp.where(mask, losses, 0).sum() / mask.sum()
+    return loss + penalty(params, trial.hyperparameters["l2"]), (mask & correct).sum()
+
+
+def losses_and_correct(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """The cross-entropy of each example, and whether it is classified correctly: (B,) each."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return losses, logits.argmax(-1) == labels
+
+
+def init(trial: Trial, *, model: ModelFn, optimizer: OptimizerFn) -> TrainState:
+    """The state that a trial begins with; its parameters depend on the seed alone."""
+    key = jax.random.fold_in(jax.random.key(trial.seed), 0)
+    params = nnx.state(model(nnx.Rngs(key)), nnx.Param)
+    return TrainState(params, optimizer(trial.hyperparameters["learning_rate"]).init(params))
+
+
+def train_epoch(
+    state: TrainState,
+    trial: Trial,
+    number: Array,
+    examples: Examples,
+    *,
+    apply: Apply,
+    optimizer: OptimizerFn,
+    batch_size: int,
+) -> tuple[TrainState, EpochMeans]:
+    """Trains on every example of the training part once, in a new order; the last batch may be smaller.
+
+    Args:
+      number: of the epoch, from 1. The order depends on it and on the seed.
+    """
+    part = examples.parts[Part.TRAIN, trial.split_index]
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(trial.seed), 1), number)
     order, size = shuffled(key, part), (part >= 0).sum()
 
-    def step(i: Array, carry: tuple[TrainState, Running]) -> tuple[TrainState, Running]:
+    def step(i: Array, carry: tuple[TrainState, EpochMeans]) -> tuple[TrainState, EpochMeans]:
         state, sums = carry
-        indices = lax.dynamic_slice_in_dim(order, i * batch_size, batch_size)
-        images, labels, mask = images_of(data, indices), data.train_labels[trial.split, indices], indices >= 0
+        batch = lax.dynamic_slice_in_dim(order, i * batch_size, batch_size)
+        images, mask = load_images(examples, batch), batch >= 0
+        labels = examples.train_labels[trial.split_index, batch]
         value_and_grad = jax.value_and_grad(objective, has_aux=True)
-        (value, correct), grads = value_and_grad(state.params, trial, apply, images, labels, mask)
-        updates, opt_state = optimizer(trial.learning_rate).update(grads, state.opt_state, state.params)
-        params = cast(Params, optax.apply_updates(state.params, decayed(updates, state.params, trial)))
-        return TrainState(params, opt_state), Running(sums.objective + mask.sum() * value, sums.accuracy + correct)
+        (value, correct), grads = value_and_grad(
+            state.params, trial, apply=apply, images=images, labels=labels, mask=mask
+        )
+        updates, opt_state = optimizer(trial.hyperparameters["learning_rate"]).update(
+            grads, state.opt_state, state.params
+        )
+        params = cast(Params, optax.apply_updates(state.params, with_weight_decay(updates, state.params, trial)))
+        return TrainState(params, opt_state), EpochMeans(sums.objective + mask.sum() * value, sums.accuracy + correct)
 
-    # The number of steps is the trial's own: folds may differ by an example, and no step is without one.
-    state, sums = lax.fori_loop(0, -(-size // batch_size), step, (state, Running(jnp.float32(0), jnp.float32(0))))
-    return state, Running(sums.objective / size, sums.accuracy / size)
+    # Folds may differ by an example, so the number of steps is the trial's own, and no step is without an example.
+    num_batches = -(-size // batch_size)
+    state, sums = lax.fori_loop(0, num_batches, step, (state, EpochMeans(jnp.float32(0), jnp.float32(0))))
+    return state, EpochMeans(sums.objective / size, sums.accuracy / size)
 
 
-def decayed(updates: optax.Updates, params: Params, trial: Trial) -> optax.Updates:
+def with_weight_decay(updates: optax.Updates, params: Params, trial: Trial) -> optax.Updates:
     """Adds decoupled weight decay to the updates of kernels: -learning_rate * weight_decay * kernel."""
-    rate = trial.learning_rate * trial.weight_decay
+    rate = trial.hyperparameters["learning_rate"] * trial.hyperparameters["weight_decay"]
 
-    def of_leaf(path: tuple[Any, ...], update: Array, param: Array) -> Array:
-        return update - rate * param if path[-2] == jax.tree_util.DictKey("kernel") else update
+    def decay(update: Array, param: Array, is_kernel: bool) -> Array:
+        return update - rate * param if is_kernel else update
 
-    return jax.tree.map_with_path(of_leaf, updates, params)
-
-
-def evaluate(state: TrainState, trial: Trial, part: Array, data: Data, apply: Apply, batch_size: int) -> Evaluation:
-    """Measures a trial on one `Part` of its data; loss, accuracy and ece of a part without examples are NaN."""
-    indices = data.parts[part, trial.split]
-    size = (indices >= 0).sum()
-
-    def add_batch(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        batch = lax.dynamic_slice_in_dim(indices, i * batch_size, batch_size)
-        labels = jnp.where(part == Part.TRAIN, data.train_labels[trial.split, batch], data.labels[batch])
-        logits, mask = apply(state.params, images_of(data, batch)), batch >= 0
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        correct = mask & (logits.argmax(-1) == labels)
-        loss, num_correct, calibration = sums
-        calibration += calibration_sums(logits, labels, mask)
-        return loss + jnp.where(mask, losses, 0).sum(), num_correct + correct.sum(), calibration
-
-    nothing = jnp.float32(0), jnp.int32(0), jnp.zeros((3, BINS))
-    loss, correct, calibration = lax.fori_loop(0, -(-size // batch_size), add_batch, nothing)
-    ece = calibration_error(calibration)
-    none = {layer: jnp.zeros(MIDDLES.shape) for layer in kernels(state.params)}
-    magnitudes = lax.cond(part == Part.TEST, magnitudes_of, lambda _: none, state.params)
-    return Evaluation(
-        loss / size,
-        correct / size,
-        ece,
-        penalty(state.params, trial.l2),
-        squared_norms(state.params),
-        magnitudes,
-    )
+    return jax.tree.map(decay, updates, params, kernel_mask(params))
 
 
 def shuffled(key: Array, indices: Array) -> Array:
-    """Indices (L,) in random order; -1, which is no example, last."""
+    """Indices (L,) in random order, with the padding last."""
     return indices[jnp.argsort(jnp.where(indices < 0, 2.0, jax.random.uniform(key, indices.shape)))]
 
 
-def images_of(data: Data, indices: Array) -> Array:
-    """Images (B, H, W, C) in [0, 1]; what stands for -1, which is no example, is for the mask to leave out."""
-    return data.images[indices].astype(jnp.float32) / 255
+def load_images(examples: Examples, indices: Array) -> Array:
+    """Images (B, H, W, C) in [0, 1]. Padding (-1) reads an arbitrary image, which the caller's mask excludes."""
+    return examples.images[indices].astype(jnp.float32) / 255

@@ -76,9 +76,9 @@ def checkpoints(every: int, folder: Path) -> Counter:
 
     sweep = tiny_run.sweep()
     progress = []
-    for epoch in sweep.epochs():
-        progress.append(sweep.progress())
-        if epoch.epoch == 3:
+    for record in sweep.epochs():
+        progress.append(sweep.snapshot())
+        if record.number == 3:
             break
 
     def act():
@@ -91,7 +91,7 @@ def checkpoints(every: int, folder: Path) -> Counter:
 
     def look(came):
         warned: list[str] = []
-        found = [found for found, _ in Checkpoints(folder).load(sweep.check, warned.append)]
+        found = [found for found, _ in Checkpoints(folder).load(sweep.check_snapshot, warned.append)]
         assert not warned, warned
         # One whose last step failed, that of the folder's name to the disk, may be there.
         assert len(saved) == 3 or isinstance(came, OSError)

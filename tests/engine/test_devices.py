@@ -1,144 +1,35 @@
-"""Plans for memory: against arithmetic, against a whole sweep, and under artificial limits."""
+"""CPU cores as devices, and how many of them work."""
 
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import jax
-import numpy as np
+import psutil
 import pytest
-from helpers.compare import mlp
 
-import l2jax
-from l2jax.engine import devices
-from l2jax.engine.sweep import Sweep
-
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
-MB = 10**6
-TWO = (SimpleNamespace(platform="cpu"),) * 2
+from l2jax.engine.devices import free_memory
 
 
-@pytest.fixture(scope="module")
-def small_sweep(small):
-    """Makes a sweep of nine trials. Its programs for all, and for chunks of 3, are those of test_engine.py."""
-
-    def make(**options):
-        config = l2jax.SweepConfig((0.0, 1e-3, 1.0), 3, epochs=2, train_size=None, val_size=40, **options)
-        return Sweep(config, small, mlp)
-
-    return make
-
-
-def program(fixed, slope):
-    """Stands for compiled programs that need `fixed` + `slope` bytes for each trial, on each of two devices."""
-    compiled = []
-
-    def compile_for(num_trials):
-        compiled.append(num_trials)
-        needed = fixed + slope * -(-num_trials // 2)
-        memory = SimpleNamespace(
-            argument_size_in_bytes=needed, output_size_in_bytes=50, alias_size_in_bytes=50, temp_size_in_bytes=0
-        )
-        return SimpleNamespace(epoch=SimpleNamespace(memory_analysis=lambda: memory))
-
-    return compile_for, compiled
-
-
-def test_what_fits_is_compiled_once():
-    compile_for, compiled = program(10 * MB, MB)
-    plan, _ = devices.plan_chunks(compile_for, 24, TWO, None, 1)
-    assert (plan.trials_at_once, plan.num_chunks, plan.bytes_needed) == (24, 1, 2 * 22 * MB)
-    assert compiled == [24]
-
-
-@pytest.mark.parametrize(("free", "at_once", "num_chunks"), [(60, 37, 7), (40, 20, 13), (22, 2, 128), (1, 2, 128)])
-def test_what_does_not_fit_is_cut_into_equal_chunks(monkeypatch, free, at_once, num_chunks):
-    monkeypatch.setattr(devices, "free_memory", lambda _: free * MB)
-    compile_for, compiled = program(10 * MB, MB)
-    plan, _ = devices.plan_chunks(compile_for, 256, TWO, None, 1)
-    assert (plan.trials_at_once, plan.num_chunks) == (at_once, num_chunks)
-    assert plan.bytes_needed <= free * MB or plan.trials_at_once == len(TWO)
-    assert compiled == [256, 2, at_once]
-
-
-@pytest.mark.parametrize(("steps", "at_once"), [(13, 256), (1719, 8), (10**6, 2)])
-def test_chunks_on_cpu_are_small_where_epochs_are_long(steps, at_once):
-    compile_for, compiled = program(10 * MB, MB)
-    plan, _ = devices.plan_chunks(compile_for, 256, TWO, None, steps)
-    assert (plan.trials_at_once, plan.num_chunks) == (at_once, 256 / at_once)
-    assert compiled == [at_once]
-    gpus = (SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 10**9, "bytes_in_use": 0}),) * 2
-    assert devices.plan_chunks(compile_for, 256, gpus, None, steps)[0].trials_at_once == 256
-
-
-def test_an_option_overrides_the_plan():
-    compile_for, compiled = program(10 * MB, MB)
-    plan, _ = devices.plan_chunks(compile_for, 24, TWO, trials_at_once=10, steps=10**6)
-    assert (plan.trials_at_once, plan.num_chunks) == (8, 3)  # equal chunks, none larger than 10
-    assert compiled == [8]
+@pytest.mark.parametrize(("told", "expected"), [({}, None), ({"JAX_NUM_CPU_DEVICES": "3"}, 3)], ids=["untold", "told"])
+def test_cores_become_devices_unless_jax_is_told_otherwise(told, expected):
+    expected = expected or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    program = (
+        "import jax; from l2jax.engine.devices import use_every_core; use_every_core(); print(len(jax.local_devices()))"
+    )
+    inherited = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        env=inherited | {"JAX_PLATFORMS": "cpu"} | told,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.stdout == f"{expected}\n", finished.stderr
 
 
 def test_free_memory_of_a_cpu():
-    import psutil
-
-    assert 0 < devices.free_memory(jax.local_devices()) <= psutil.virtual_memory().total
-
-
-@pytest.fixture(scope="module")
-def whole(small_sweep):
-    sweep = small_sweep()
-    epochs = list(sweep.epochs())
-    assert [len(epoch.trials) for epoch in epochs] == [9, 9]
-    return sweep.results()
-
-
-@pytest.mark.parametrize("trials_at_once", [4, pytest.param(1, marks=pytest.mark.slow)])
-def test_chunks_change_nothing(whole, small_sweep, trials_at_once):
-    sweep = small_sweep(trials_at_once=trials_at_once)
-    assert sweep.plan.trials_at_once <= trials_at_once
-    list(sweep.epochs())
-    assert sweep.results().data.identical(whole.data)
-
-
-def test_an_artificial_limit_makes_chunks(small_sweep, monkeypatch):
-    needed = small_sweep(trials_at_once=4).plan.bytes_needed  # three chunks of 3
-    monkeypatch.setattr(devices, "free_memory", lambda _: needed)
-    plan = small_sweep().plan
-    assert plan.num_chunks == 3 and plan.bytes_needed <= needed
-
-
-def test_out_of_memory_halves_the_chunk(whole, small_sweep):
-    sweep = small_sweep()
-    programs = sweep.plan and sweep.placement.programs
-    calls = []
-
-    def runs_out(*args):
-        calls.append(args)
-        if len(calls) == 2:  # in the second epoch: what the chunk has done is done again
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
-        return programs.epoch(*args)
-
-    sweep.placement.programs = programs._replace(epoch=runs_out)
-    list(sweep.epochs())
-    assert len(calls) == 2 and sweep.plan.trials_at_once == 5
-    assert sweep.results().data.identical(whole.data)
-
-
-def test_interrupted_between_chunks(whole, small_sweep):
-    sweep = small_sweep(trials_at_once=4)
-    epochs = sweep.epochs()
-    for _ in range(3):  # the first chunk, and one epoch of the second
-        next(epochs)
-    data, all_of_it = sweep.results().data, whole.data
-    flat = {name: data[name].values.reshape(9, -1) for name in ("val_loss", "test_loss", "diverged", "best_epoch")}
-    expected = all_of_it["val_loss"].values.reshape(9, -1)
-    size = sweep.plan.trials_at_once
-    np.testing.assert_array_equal(flat["val_loss"][:size], expected[:size])
-    np.testing.assert_array_equal(flat["val_loss"][size : 2 * size, 0], expected[size : 2 * size, 0])
-    assert np.isnan(flat["val_loss"][size : 2 * size, 1]).all() and np.isnan(flat["val_loss"][2 * size :]).all()
-    assert np.isfinite(flat["test_loss"][: 2 * size]).all() and not flat["diverged"].any()
+    assert 0 < free_memory(jax.local_devices()) <= psutil.virtual_memory().total
 
 
 def test_one_device_leaves_the_other_cores_idle():

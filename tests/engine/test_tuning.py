@@ -7,9 +7,11 @@ import pytest
 from helpers.compare import mlp
 
 import l2jax
+from l2jax.engine import plan as planning
 from l2jax.engine import tuning
+from l2jax.engine.describe import Method
 from l2jax.engine.sweep import Sweep
-from l2jax.engine.tuning import Tuning
+from l2jax.engine.tuning import Tuning, candidates
 
 ONE_BY_ONE = Tuning(1)
 
@@ -17,7 +19,7 @@ ONE_BY_ONE = Tuning(1)
 def small_sweep(small, **options):
     """Of the shapes of test_engine.py, whose programs need no compiling anew."""
     config = l2jax.SweepConfig((0.0, 1e-2, 0.3), 3, train_size=None, val_size=40, **options)
-    return Sweep(config, small, mlp)
+    return Sweep(config, small, model=mlp)
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +30,15 @@ def cache(tmp_path, monkeypatch):
 
 def run(choice=ONE_BY_ONE, **options):
     options = {"l2": (0.0, 0.1), "seeds": 2, "epochs": 1, "train_size": 70, "val_size": 32, **options}
-    sweep = Sweep(l2jax.SweepConfig(**options), l2jax.load_dataset("mnist_small"))
-    sweep.placement.tuning = choice
+    config = l2jax.SweepConfig(**options)
+    sweep = Sweep(config, l2jax.load_dataset("mnist_small"))
+    sweep.method = Method(config.num_trials, choice)
     list(sweep.epochs())
     return sweep
 
 
 def assert_equal_up_to_rounding(actual, expected, tolerance):
-    for name in ("train_loss", "val_loss", "l2_norm", "test_loss"):
+    for name in ("train_loss", "val_loss", "kernel_sum_of_squares", "test_loss"):
         np.testing.assert_allclose(actual.data[name], expected.data[name], rtol=tolerance)
 
 
@@ -73,18 +76,18 @@ def test_the_fastest_is_kept_and_remembered(cache):
         asked.append(choice)
         return times[choice.side_by_side] + (choice.few_products == 0)
 
-    assert tuning.autotune("a device", 6, seconds) == Tuning(2)
+    assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2)
     assert {choice.side_by_side for choice in asked} == set(times)
     asked.clear()
-    assert tuning.autotune("a device", 6, seconds) == Tuning(2) and not asked
+    assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2) and not asked
     (cache / "l2jax" / "tuning.json").write_text("{")  # damaged: measured again
-    assert tuning.autotune("a device", 6, seconds) == Tuning(2) and asked
+    assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2) and asked
 
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_trials_side_by_side_train_the_same(small, cache, monkeypatch):
     """A CPU core takes one trial after the other; accelerators take blocks of them at once. 5 is no multiple of 2."""
-    monkeypatch.setattr(tuning, "_candidates", lambda _: [Tuning(2)])
+    monkeypatch.setattr(planning, "candidates", lambda _: [Tuning(2)])
     in_blocks, usual = small_sweep(small, epochs=2, autotune=True), small_sweep(small, epochs=2)
     for sweep in in_blocks, usual:
         list(sweep.epochs())

@@ -16,10 +16,11 @@ from helpers.fake_data import images_like
 from l2jax.atomic import write_whole
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset
-from l2jax.engine import placement
-from l2jax.engine import sweep as engine
+from l2jax.engine import setup
 from l2jax.engine.programs import COMPILER_OPTIONS
-from l2jax.run import session as run_module
+from l2jax.engine.sweep import Sweep
+from l2jax.run import session
+from l2jax.run.options import RunOptions
 
 CONFIG = SweepConfig(
     (0.0, 1e-2), 2, epochs=3, batch_size=16, train_size=40, val_size=32, dataset="made up", trials_at_once=2
@@ -38,18 +39,19 @@ def mlp(rngs):
     return plain.MLP(49, 4, rngs=rngs)
 
 
-def sweep(config: SweepConfig = CONFIG, data: Dataset | None = None) -> engine.Sweep:
-    return engine.Sweep(config, data or dataset(), mlp)
+def sweep(config: SweepConfig = CONFIG, data: Dataset | None = None) -> Sweep:
+    return Sweep(config, data or dataset(), model=mlp)
 
 
-def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, **options) -> int:
-    """`l2jax.run.run` of a tiny sweep, with a checkpoint after every epoch; pictures and report only if asked for."""
+def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, resume: bool = False, **options) -> int:
+    """Runs the command with a tiny sweep and a checkpoint after every epoch; figures and report only with `draw`."""
     changed = {"load_dataset": lambda *_: dataset(), "Sweep": sweep}
     if not draw:
         changed["plot"] = SimpleNamespace(figures=lambda _: [])
         changed["write_report"] = lambda _, path: write_whole(path, b"not drawn")
-    with mock.patch.multiple(run_module, **changed):
-        return run_module.run(config, run_dir, **{"quiet": True, "checkpoint_minutes": 0.0, **options})
+    options = {"quiet": True, "checkpoint_minutes": 0.0, "resume" if resume else "run_dir": run_dir, **options}
+    with mock.patch.multiple(session, **changed):
+        return session.run(config, RunOptions(**options))
 
 
 COMPILED: dict = {}
@@ -58,16 +60,14 @@ COMPILED: dict = {}
 @contextlib.contextmanager
 def compiled_quickly() -> Iterator[None]:
     """Sweeps of equal shapes share their programs, which XLA compiles with less care: these need not run fast."""
-    compile_programs = placement.compile_programs
+    compile_programs = setup.compile_programs
 
-    def remembered(model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side):
-        key = model, optimizer, len(trials.l2), batch_size, tuple(array.shape for array in data), mesh, side_by_side
+    def remembered(trials, examples, **options):
+        key = len(trials.seed), tuple(array.shape for array in examples), *options.values()
         if key not in COMPILED:
-            COMPILED[key] = compile_programs(
-                model, optimizer, batch_size, evaluation_batch, trials, data, mesh, side_by_side
-            )
+            COMPILED[key] = compile_programs(trials, examples, **options)
         return COMPILED[key]
 
-    patched = mock.patch.object(placement, "compile_programs", remembered)
+    patched = mock.patch.object(setup, "compile_programs", remembered)
     with patched, mock.patch.dict(COMPILER_OPTIONS, plain.QUICKLY):
         yield

@@ -25,11 +25,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import l2jax
-from l2jax.engine import placement
+from l2jax.engine import setup
 from l2jax.errors import InputError
-from l2jax.run import process
-from l2jax.run import session as run_module
+from l2jax.run import metrics_log
 from l2jax.run.checkpoint import Checkpoints
+from l2jax.run.lock import locked
 from l2jax.run.parameters import params_file
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -48,8 +48,8 @@ def finished(sweep):
     """Metrics and the last state of every trial."""
     states = {}
     for _ in sweep.epochs():
-        progress = sweep.progress()
-        states |= dict(zip(sweep._held.trials, zip(*progress.state.values(), strict=True), strict=True))
+        state = sweep.snapshot().state
+        states |= dict(zip(sweep.chunk.indices, zip(*state.values(), strict=True), strict=True))
     return sweep.results().data, states
 
 
@@ -58,37 +58,37 @@ def expected():
     return finished(tiny_run.sweep())
 
 
-def assert_equal(actual, expected):
+def assert_same_outcome(actual, expected):
     assert actual[0].identical(expected[0])
     for trial, state in actual[1].items():
         for values, others in zip(state, expected[1][trial], strict=True):
             np.testing.assert_array_equal(values, others)
 
 
-def take_over(sweep, folder):
-    for progress, description in Checkpoints(folder).load(sweep.check, pytest.fail):
-        sweep.restore(progress)
-        sweep.placement.compute_as(description)
+def restore(sweep, folder):
+    for snapshot, description in Checkpoints(folder).load(sweep.check_snapshot, pytest.fail):
+        sweep.restore(snapshot)
+        sweep.reproduce(description)
 
 
 def train(sweep, folder, num_epochs):
     """Trains so many epochs, with a checkpoint after each."""
     checkpoints = Checkpoints(folder)
     for _, _ in zip(range(num_epochs), sweep.epochs(), strict=False):
-        checkpoints.save(sweep.progress(), sweep.description())
+        checkpoints.save(sweep.snapshot(), sweep.description())
 
 
 # Resume
 
 
 @pytest.mark.parametrize("num_epochs", range(NUM_YIELDS + 1))
-def test_resumed_after_any_epoch_it_is_bitwise_the_same(num_epochs, tmp_path, expected):
+def test_a_run_resumed_after_any_epoch_is_bitwise_the_same(num_epochs, tmp_path, expected):
     train(tiny_run.sweep(), tmp_path, num_epochs)
     sweep = tiny_run.sweep()
-    take_over(sweep, tmp_path)
-    assert len(sweep.history) == num_epochs
+    restore(sweep, tmp_path)
+    assert sweep.ledger.num_records == num_epochs
     assert sweep.epochs_left == NUM_YIELDS - num_epochs
-    assert_equal(finished(sweep), expected)
+    assert_same_outcome(finished(sweep), expected)
 
 
 @settings(max_examples=5, deadline=None)
@@ -97,20 +97,20 @@ def test_resumed_after_any_epoch_it_is_bitwise_the_same(num_epochs, tmp_path, ex
     l2=st.sampled_from([(0.0,), (1e-2,), (1e-2, 0.0)]),
     stops=st.lists(st.integers(0, 4), max_size=3),
 )
-def test_extended_by_epochs_and_strengths_nothing_is_trained_twice(expected, epochs, l2, stops):
+def test_an_extended_run_trains_nothing_twice(expected, epochs, l2, stops):
     """Any grid within the last one, with fewer epochs, interrupted anywhere and any number of times."""
     with tempfile.TemporaryDirectory() as folder:
         for stop in stops:
             smaller = tiny_run.sweep(dataclasses.replace(CONFIG, l2=l2, epochs=epochs))
-            take_over(smaller, Path(folder))
+            restore(smaller, Path(folder))
             train(smaller, Path(folder), stop)
         sweep = tiny_run.sweep()
-        take_over(sweep, Path(folder))
-        done = sum(len(epoch.trials) for epoch in sweep.history)
+        restore(sweep, Path(folder))
+        done = sum(len(record.indices) for record in sweep.ledger.records())
         assert done == 2 * min(sum(stops), len(l2) * epochs)
         data, states = finished(sweep)
-    assert_equal((data, states), expected)
-    trained = [(trial, epoch.epoch) for epoch in sweep.history for trial in epoch.trials]
+    assert_same_outcome((data, states), expected)
+    trained = [(index, record.number) for record in sweep.ledger.records() for index in record.indices]
     assert sorted(trained) == [(trial, epoch) for trial in range(4) for epoch in (1, 2, 3)]
 
 
@@ -118,8 +118,8 @@ def test_extended_by_seeds(tmp_path, expected):
     train(tiny_run.sweep(), tmp_path, NUM_YIELDS)
     larger = dataclasses.replace(CONFIG, seeds=3)
     sweep = tiny_run.sweep(larger)
-    take_over(sweep, tmp_path)
-    assert sorted({trial for epoch in sweep.history for trial in epoch.trials}) == [0, 1, 3, 4]
+    restore(sweep, tmp_path)
+    assert sorted({index for record in sweep.ledger.records() for index in record.indices}) == [0, 1, 3, 4]
     data, states = finished(sweep)
     assert sorted(states) == [2, 5]
     assert data.isel(seed=[0, 1]).drop_vars("seed").equals(expected[0].drop_vars("seed"))
@@ -129,25 +129,25 @@ def test_extended_by_seeds(tmp_path, expected):
 
 
 @pytest.mark.slow
-def test_resumed_on_one_device_it_is_equal_up_to_rounding(tmp_path, expected):
+def test_resumed_on_one_device_equal_up_to_rounding(tmp_path, expected):
     train(tiny_run.sweep(), tmp_path, 4)
     sweep = tiny_run.sweep(dataclasses.replace(CONFIG, devices=1))
-    take_over(sweep, tmp_path)
+    restore(sweep, tmp_path)
     data, _ = finished(sweep)
-    assert len(sweep.placement.devices) == 1
+    assert sweep.setup.mesh.size == 1
     for name in data:
         np.testing.assert_allclose(data[name], expected[0][name], rtol=1e-5, err_msg=str(name))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_it_saves_and_can_go_on(number, tmp_path, undisturbed, monkeypatch, capfd):
-    def ask(path, line, append=run_module._append):
+def test_a_signal_stops_the_run_which_can_be_resumed(number, tmp_path, undisturbed, monkeypatch, capfd):
+    def ask(path, line, append=metrics_log._append):
         append(path, line)
         if path.read_bytes().count(b"\n") == 4:
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "_append", ask)
+        patch.setattr(metrics_log, "_append", ask)
         assert tiny_run.run(tmp_path / "run", checkpoint_minutes=100) == 128 + number
     assert capfd.readouterr().err.splitlines()[-1] == "interrupted: saved the 4 of 6 epochs that are complete"
     assert l2jax.load_results(tmp_path / "run").data["val_loss"].notnull().sum() == 2 * 4
@@ -157,7 +157,7 @@ def test_asked_to_stop_it_saves_and_can_go_on(number, tmp_path, undisturbed, mon
 
 def test_a_finished_run_is_resumed_without_training(tmp_path, undisturbed, monkeypatch):
     shutil.copytree(undisturbed, tmp_path / "run")
-    monkeypatch.setattr(placement, "compile_programs", lambda *_: pytest.fail("it compiles"))
+    monkeypatch.setattr(setup, "compile_programs", lambda *_, **__: pytest.fail("it compiles"))
     assert tiny_run.run(tmp_path / "run", resume=True) == 0
     kill.assert_equal(tmp_path / "run", undisturbed)
 
@@ -170,15 +170,15 @@ def test_other_data_under_the_same_name_are_refused(tmp_path, undisturbed, monke
         tiny_run.run(tmp_path / "run", resume=True)
 
 
-def test_a_folder_in_use_is_refused_and_one_whose_process_died_is_not(tmp_path, undisturbed):
+def test_a_folder_in_use_is_refused(tmp_path, undisturbed):
     shutil.copytree(undisturbed, tmp_path / "run")
-    with process.locked(tmp_path / "run"), pytest.raises(InputError, match=f"process {os.getpid()} does"):
+    with locked(tmp_path / "run"), pytest.raises(InputError, match=f"process {os.getpid()} does"):
         tiny_run.run(tmp_path / "run", resume=True)
     (tmp_path / "run" / ".lock").write_text("1\n")  # left behind
     assert tiny_run.run(tmp_path / "run", resume=True) == 0
 
 
-def test_only_the_last_two_checkpoints_of_a_trial_are_kept(undisturbed):
+def test_two_checkpoints_per_trial_are_kept(undisturbed):
     assert sorted(path.name for path in (undisturbed / "checkpoints").iterdir()) == [
         "000002",
         "000003",
@@ -206,14 +206,14 @@ def test_best_parameters_load_into_a_network(undisturbed):
     assert reached.sel(seed=best["seed"]) == reached.min()
 
 
-def test_parameters_of_all_trials_are_in_the_order_of_the_summary(undisturbed):
+def test_all_parameters_are_in_the_order_of_the_summary(undisturbed):
     results, sweep = l2jax.load_results(undisturbed), tiny_run.sweep()
     content = params_file("all", results, sweep, Checkpoints(undisturbed))
     params = dict(np.load(io.BytesIO(content)))
     summary = pd.read_csv(undisturbed / "summary.csv")
     norms = sum((values**2).reshape(len(summary), -1).sum(1) for path, values in params.items() if "kernel" in path)
-    np.testing.assert_allclose(norms, summary["l2_norm"], rtol=1e-5)
-    assert len({*summary["l2_norm"]}) == len(summary)  # or no order could be told from another
+    np.testing.assert_allclose(norms, summary["kernel_sum_of_squares"], rtol=1e-5)
+    assert len({*summary["kernel_sum_of_squares"]}) == len(summary)  # or no order could be told from another
     best = results.best_trial()
     row = np.flatnonzero((summary["l2"] == best["l2"]) & (summary["seed"] == best["seed"]))
     for path, values in np.load(undisturbed / "best_params.npz").items():
@@ -223,15 +223,15 @@ def test_parameters_of_all_trials_are_in_the_order_of_the_summary(undisturbed):
 # Divergence
 
 
-def test_a_diverged_trial_is_frozen_at_its_last_finite_epoch():
+def test_a_diverged_trial_freezes_at_its_last_finite_epoch():
     """With a learning rate of 3e17, Adam adds some 3e17 to a kernel in a step, until the sum of squares is infinite."""
     sweep = tiny_run.sweep(dataclasses.replace(CONFIG, learning_rate=(1e-3, 3e17), epochs=16))
     states = {}
-    for epoch in sweep.epochs():
-        state = sweep.progress().state
+    for record in sweep.epochs():
+        state = sweep.snapshot().state
         assert all(np.isfinite(values).all() for values in state.values())
-        for row, trial in enumerate(epoch.trials):
-            states[trial, epoch.epoch] = {name: values[row] for name, values in state.items()}
+        for row, index in enumerate(record.indices):
+            states[index, record.number] = {name: values[row] for name, values in state.items()}
     data = sweep.results().data
     num_finite = data["val_loss"].notnull().sum("epoch")
     assert (num_finite.sel(learning_rate=1e-3) == 16).all()
@@ -243,7 +243,7 @@ def test_a_diverged_trial_is_frozen_at_its_last_finite_epoch():
     assert len({*num_finite.values.ravel()} - {0, 16}) >= 2
 
 
-def test_when_every_trial_diverges_results_are_written_and_the_exit_code_is_1(tmp_path, capfd):
+def test_if_every_trial_diverges_the_exit_code_is_1(tmp_path, capfd):
     config = dataclasses.replace(CONFIG, learning_rate=(1e30,))
     assert tiny_run.run(tmp_path / "run", config, draw=True) == 1
     assert capfd.readouterr().err == "error: every trial diverged: lower --learning-rate or --l2\n"
@@ -255,10 +255,10 @@ def test_when_every_trial_diverges_results_are_written_and_the_exit_code_is_1(tm
 
 
 @pytest.mark.parametrize("gone", ["folder removed", "read-only", "disk full"])
-def test_what_happens_to_the_folder_ends_the_run_with_one_line(gone, tmp_path, undisturbed, monkeypatch, capfd):
+def test_a_lost_folder_ends_the_run_with_one_line(gone, tmp_path, undisturbed, monkeypatch, capfd):
     run_dir = tmp_path / "run"
 
-    def act(path, line, append=run_module._append):
+    def act(path, line, append=metrics_log._append):
         append(path, line)
         if path.read_bytes().count(b"\n") < 4:
             return
@@ -269,7 +269,7 @@ def test_what_happens_to_the_folder_ends_the_run_with_one_line(gone, tmp_path, u
             raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "_append", act)
+        patch.setattr(metrics_log, "_append", act)
         assert tiny_run.run(run_dir) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"error: {run_dir}: ")
@@ -299,24 +299,24 @@ def test_every_write_fails_in_turn(what, every):
     print(finished.stdout)
 
 
-def test_killed_it_is_bitwise_the_same(tmp_path, undisturbed):
+def test_a_killed_run_is_bitwise_the_same(tmp_path, undisturbed):
     assert kill.kill(tmp_path, 1, undisturbed).total() == 1
 
 
 @pytest.mark.slow
-def test_killed_at_fifty_random_moments_it_is_bitwise_the_same(tmp_path):
+def test_fifty_killed_runs_are_bitwise_the_same(tmp_path):
     print(kill.kill(tmp_path, 50))
 
 
 @pytest.mark.slow
-def test_a_thousand_epochs_take_no_more_memory_and_files_than_a_hundred(tmp_path):
+def test_memory_and_files_do_not_grow_over_1000_epochs(tmp_path):
     process, seen = psutil.Process(), []
     checkpoints = Checkpoints(tmp_path)
     sweep = tiny_run.sweep(dataclasses.replace(CONFIG, l2=(0.0,), epochs=1000))
-    for epoch in sweep.epochs():
-        if epoch.epoch % 10 == 0:
-            checkpoints.save(sweep.progress(), sweep.description())
-        if epoch.epoch % 100 == 0:
+    for record in sweep.epochs():
+        if record.number % 10 == 0:
+            checkpoints.save(sweep.snapshot(), sweep.description())
+        if record.number % 100 == 0:
             gc.collect()
             names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
             pool = names.count("ts_pool_worker")

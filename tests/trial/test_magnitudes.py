@@ -11,13 +11,14 @@ from matplotlib.patches import StepPatch
 from l2jax import Sweep, SweepConfig
 from l2jax.plot import figures, kernel_magnitudes
 from l2jax.report import charts
+from l2jax.results.metrics import MAGNITUDE_EDGES, MAGNITUDES
 from l2jax.results.results import Results
-from l2jax.trial.magnitudes import EDGES, MIDDLES, count_magnitudes
+from l2jax.trial.magnitudes import count_magnitudes
 
 
 def counted(values: np.ndarray) -> np.ndarray:
-    inside = np.clip(np.abs(values), np.float32(EDGES[0]), np.float32(EDGES[-1]))
-    return np.histogram(inside, EDGES.astype(np.float32))[0]
+    inside = np.clip(np.abs(values), np.float32(MAGNITUDE_EDGES[0]), np.float32(MAGNITUDE_EDGES[-1]))
+    return np.histogram(inside, MAGNITUDE_EDGES.astype(np.float32))[0]
 
 
 def with_magnitudes(results: Results) -> Results:
@@ -29,7 +30,7 @@ def with_magnitudes(results: Results) -> Results:
         for l2 in strengths
     ]
     dims = ("l2", "seed", "layer", "magnitude")
-    coords = {"layer": ["conv", "dense"], "magnitude": MIDDLES}
+    coords = {"layer": ["conv", "dense"], "magnitude": MAGNITUDES}
     of_trials = xr.DataArray(counts, {"l2": strengths, "seed": seeds, **coords}, dims).astype(float)
     return Results(results.data.assign(kernel_magnitudes=of_trials.where(~results.data["diverged"])), results.config)
 
@@ -44,13 +45,13 @@ def test_counts_are_those_of_numpy():
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_sweep_counts_the_kernels_that_it_ends_with(small):
-    sweep = Sweep(SweepConfig(l2=(0, 0.1, 1), seeds=3, epochs=3, train_size=None, val_size=40), small, mlp)
+    sweep = Sweep(SweepConfig(l2=(0, 0.1, 1), seeds=3, epochs=3, train_size=None, val_size=40), small, model=mlp)
     for _ in sweep.epochs():
         pass
-    progress, counts = sweep.progress(), sweep.results().data["kernel_magnitudes"]
+    snapshot, counts = sweep.snapshot(), sweep.results().data["kernel_magnitudes"]
     assert counts.dims == ("l2", "seed", "layer", "magnitude")
     for layer in counts["layer"].values:
-        kernels = progress.state[f"params/{layer}/kernel"]
+        kernels = snapshot.state[f"params/{layer}/kernel"]
         for trial, kernel in enumerate(kernels):
             np.testing.assert_array_equal(counts.sel(layer=layer).values.reshape(9, -1)[trial], counted(kernel))
     large = counts.where(counts["magnitude"] > 1e-2, 0).sum(["seed", "layer", "magnitude"])
@@ -65,7 +66,7 @@ def test_a_panel_a_layer_and_a_line_a_strength():
         *_, (values, edges, _) = (patch.get_data() for patch in ax.patches if isinstance(patch, StepPatch))
         expected = results.data["kernel_magnitudes"].sel(layer=layer, l2=STRENGTHS[-1]).values[1:].sum(0)
         np.testing.assert_allclose(values, 100 * expected / expected.sum())
-        np.testing.assert_allclose(edges, EDGES)
+        np.testing.assert_allclose(edges, MAGNITUDE_EDGES)
     assert "kernel_magnitudes" in dict(figures(results))
 
 

@@ -13,12 +13,16 @@ from helpers.compare import as_in_sweeps, assert_close
 
 import l2jax
 from l2jax.trial import train
-from l2jax.trial.train import Data, Part, Trial
+from l2jax.trial.evaluate import evaluate
+from l2jax.trial.kernels import penalty
+from l2jax.trial.train import Examples, Part, Trial
 
 
-def trial(l2=0.0, learning_rate=1.0, weight_decay=0.0, label_smoothing=0.0, seed=0, split=0):
-    scalars = map(np.float32, (l2, learning_rate, weight_decay, label_smoothing))
-    return Trial(*scalars, np.uint32(seed), np.int32(split))
+def trial(l2=0.0, learning_rate=1.0, weight_decay=0.0, label_smoothing=0.0, seed=0, split_index=0):
+    hyperparameters = {"l2": l2, "learning_rate": learning_rate}
+    hyperparameters |= {"weight_decay": weight_decay, "label_smoothing": label_smoothing}
+    scalars = {name: np.float32(value) for name, value in hyperparameters.items()}
+    return Trial(scalars, np.uint32(seed), np.int32(split_index))
 
 
 def mlp(rngs):
@@ -45,11 +49,11 @@ def apply_of(network):
 # Penalty and objective
 
 
-def test_penalty_has_gradient_l2_times_kernel_and_0_on_biases():
+def test_gradient_of_the_penalty_is_l2_times_kernel():
     params = random_params(mlp)
     kernels, biases = kernels_and_others(params)
     assert len(kernels) == len(biases) == 2
-    value, grads = jax.value_and_grad(train.penalty)(params, 0.3)
+    value, grads = jax.value_and_grad(penalty)(params, 0.3)
     np.testing.assert_allclose(value, 0.15 * sum((np.asarray(k, np.float64) ** 2).sum() for k in kernels), rtol=1e-6)
     d_kernels, d_biases = kernels_and_others(grads)
     for d_kernel, kernel in zip(d_kernels, kernels, strict=True):
@@ -58,16 +62,16 @@ def test_penalty_has_gradient_l2_times_kernel_and_0_on_biases():
         assert not d_bias.any()
 
 
-def test_objective_is_the_mean_over_the_examples_of_the_mask():
+def test_objective_averages_over_the_mask():
     network = nnx.merge(nnx.graphdef(nnx.eval_shape(lambda: mlp(nnx.Rngs(0)))), random_params(mlp))
     rng = np.random.default_rng(1)
     images, labels = rng.uniform(size=(7, 2, 3, 1)).astype(np.float32), rng.integers(0, 3, 7)
     real = np.array([True, False, True, True, False, False, True])
     params = nnx.state(network)
     value_and_grad = jax.value_and_grad(train.objective, has_aux=True)
-    value_and_grad = plain.jit(functools.partial(value_and_grad, params, trial(0.2), apply_of(network)))
-    masked = value_and_grad(images, labels, real)
-    alone = value_and_grad(images[real], labels[real], np.ones(4, bool))
+    value_and_grad = plain.jit(functools.partial(value_and_grad, params, trial(0.2), apply=apply_of(network)))
+    masked = value_and_grad(images=images, labels=labels, mask=real)
+    alone = value_and_grad(images=images[real], labels=labels[real], mask=np.ones(4, bool))
     assert_close(masked, alone)
     logits = np.asarray(network(images[real]), np.float64)
     l2_norm = sum((k**2).sum() for k in plain.kernels(params))
@@ -94,9 +98,10 @@ def halving_sgd(learning_rate):
 
 
 @plain.jit
-def trained_kernel(trial, epoch, data):
-    state = train.init(trial, lambda rngs: Linear(), halving_sgd)
-    state, _ = train.epoch(state, trial, epoch, data, apply_of(Linear()), halving_sgd, BATCH)
+def trained_kernel(trial, epoch, examples):
+    state = train.init(trial, model=lambda rngs: Linear(), optimizer=halving_sgd)
+    options = {"apply": apply_of(Linear()), "optimizer": halving_sgd, "batch_size": BATCH}
+    state, _ = train.train_epoch(state, trial, epoch, examples, **options)
     return plain.kernels(state.params)[0]
 
 
@@ -105,13 +110,13 @@ def moves(seed=0, epoch=1, padding=2):
     images = 255 * np.eye(NUM_EXAMPLES, dtype=np.uint8).reshape(NUM_EXAMPLES, 1, NUM_EXAMPLES, 1)
     indices = np.r_[np.arange(NUM_EXAMPLES), np.full(padding, -1)].astype(np.int32)
     labels = np.zeros(NUM_EXAMPLES, np.int32)
-    data = Data(images, labels, labels[None], np.tile(indices, (3, 1, 1)))
-    kernel = np.asarray(trained_kernel(trial(seed=seed), epoch, data))
+    examples = Examples(images, labels, labels[None], np.tile(indices, (3, 1, 1)))
+    kernel = np.asarray(trained_kernel(trial(seed=seed), epoch, examples))
     np.testing.assert_array_equal(kernel[:, 0], -kernel[:, 1])
     return kernel[:, 0]
 
 
-def test_an_epoch_uses_each_example_once_and_the_last_batch_is_averaged_over_what_it_holds():
+def test_an_epoch_uses_each_example_once():
     # At 0 all probabilities are 1/2: the first example moves its row by 1/2 of rate over batch size. Had it been used
     # again, it would have moved further, by another amount.
     expected = [0.5 * 0.5**step / size for step, size in enumerate([5, 5, 5, 5, 3]) for _ in range(size)]
@@ -119,7 +124,7 @@ def test_an_epoch_uses_each_example_once_and_the_last_batch_is_averaged_over_wha
 
 
 @pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (0, 2), (1, 1)])
-def test_order_is_that_of_the_seed_and_the_epoch(seed, epoch):
+def test_seed_and_epoch_decide_the_order(seed, epoch):
     in_order = moves(seed, epoch)[plain.order(seed, epoch, NUM_EXAMPLES)]
     steps = np.round(np.log2(0.5 / np.array([5, 5, 5, 5, 3]).repeat([5, 5, 5, 5, 3]) / in_order))
     np.testing.assert_array_equal(steps, np.arange(5).repeat([5, 5, 5, 5, 3]))
@@ -130,7 +135,7 @@ def test_order_differs_between_epochs_and_between_seeds():
     assert len({tuple(order) for order in orders}) == len(orders)
 
 
-def test_order_does_not_depend_on_the_room_for_indices():
+def test_order_does_not_depend_on_padding():
     np.testing.assert_array_equal(moves(padding=2), moves(padding=105))
 
 
@@ -140,7 +145,11 @@ def test_initial_params_depend_on_the_seed_alone():
     def params(**kwargs):
         return jax.tree.leaves(init(trial(**kwargs)).params)
 
-    first, same, other = params(l2=0.0, seed=1), params(l2=0.5, learning_rate=0.1, split=1, seed=1), params(seed=2)
+    first, same, other = (
+        params(l2=0.0, seed=1),
+        params(l2=0.5, learning_rate=0.1, split_index=1, seed=1),
+        params(seed=2),
+    )
     expected = jax.tree.leaves(plain.initial(mlp, 1))
     for a, b, c in zip(first, same, expected, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -151,18 +160,19 @@ def test_initial_params_depend_on_the_seed_alone():
 # Without any light in the images there is nothing to learn but how frequent the classes are
 
 
-def test_kernels_shrink_by_a_factor_a_step_when_all_images_are_blank():
+def test_on_blank_images_each_step_scales_the_kernels():
     """Kernel_t = (1 - lr * l2)^t * kernel_0; biases of convolutions stay 0; the dense bias does not know of l2."""
     labels = np.random.default_rng(0).integers(0, 10, 22).astype(np.int32)
     parts = np.r_[:22, -1, -1].astype(np.int32)[None, None]
-    data = Data(np.zeros((22, 10, 10, 1), np.uint8), labels, labels[None], parts)
+    examples = Examples(np.zeros((22, 10, 10, 1), np.uint8), labels, labels[None], parts)
     network = nnx.eval_shape(lambda: l2jax.CNN((10, 10, 1), 10, rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(1)
     initial = jax.tree.map(
         lambda p: (rng.normal(0, 0.1, p.shape) * (p.ndim > 1)).astype(np.float32), nnx.state(network)
     )
     rate = 0.125
-    one_epoch = as_in_sweeps(functools.partial(train.epoch, apply=apply_of(network), optimizer=optax.sgd, batch_size=4))
+    options = {"apply": apply_of(network), "optimizer": optax.sgd, "batch_size": 4}
+    one_epoch = as_in_sweeps(functools.partial(train.train_epoch, **options))
     bias = np.zeros(10)
     for epoch in (1, 2):
         order = plain.order(0, epoch, 22)
@@ -173,7 +183,7 @@ def test_kernels_shrink_by_a_factor_a_step_when_all_images_are_blank():
     for l2 in (0.0, 0.4, 8.0, 20.0):  # 8: to 0 at once; 20: by a factor of -1.5
         state = train.TrainState(initial, optax.sgd(rate).init(initial))
         for epoch in (1, 2):
-            state, _ = one_epoch(state, trial(l2, rate), epoch, data)
+            state, _ = one_epoch(state, trial(l2, rate), epoch, examples)
         kernels, biases = kernels_and_others(state.params)
         for kernel, kernel_0 in zip(kernels, plain.kernels(initial), strict=True):
             np.testing.assert_allclose(kernel, (1 - rate * l2) ** 12 * kernel_0, rtol=1e-5)
@@ -184,17 +194,17 @@ def test_kernels_shrink_by_a_factor_a_step_when_all_images_are_blank():
 # Evaluation
 
 
-def test_evaluation_is_the_mean_over_all_examples_of_the_part():
+def test_evaluation_averages_over_the_examples_of_a_part():
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (30, 2, 3, 1), np.uint8), rng.integers(0, 3, 30).astype(np.int32)
     parts = np.full((3, 2, 12), -1, np.int32)
     parts[Part.VAL, 1, :9] = chosen = rng.permutation(30)[:9]  # two batches of 4 and one of 1
     wrong = (labels + 1) % 3
-    data = Data(images, labels, np.stack([labels, wrong]), parts)
+    examples = Examples(images, labels, np.stack([labels, wrong]), parts)
     apply = apply_of(nnx.eval_shape(lambda: mlp(nnx.Rngs(0))))
     state = train.TrainState(plain.initial(mlp, 0), None)
-    evaluate = plain.jit(functools.partial(train.evaluate, apply=apply, batch_size=4))
-    evaluation = evaluate(state, trial(l2=0.5, split=1), Part.VAL, data)
+    evaluate_part = plain.jit(functools.partial(evaluate, apply=apply, batch_size=4))
+    evaluation = evaluate_part(state, trial(l2=0.5, split_index=1), Part.VAL, examples)
     logits = np.asarray(apply(state.params, plain.as_floats(images[chosen])), np.float64)
     np.testing.assert_allclose(evaluation.loss, plain.cross_entropy(logits, labels[chosen]), rtol=1e-6)
     np.testing.assert_allclose(evaluation.accuracy, (logits.argmax(1) == labels[chosen]).mean(), rtol=1e-6)
@@ -202,9 +212,9 @@ def test_evaluation_is_the_mean_over_all_examples_of_the_part():
     np.testing.assert_allclose(evaluation.penalty, 0.25 * l2_norm, rtol=1e-6)
     first, second = plain.kernels(state.params)
     expected = {"layers/0": (first**2).sum(), "layers/1": (second**2).sum()}
-    assert evaluation.squared_norms == {name: pytest.approx(float(value)) for name, value in expected.items()}
+    assert evaluation.sums_of_squares == {name: pytest.approx(float(value)) for name, value in expected.items()}
     parts[Part.TRAIN, 1, :9] = chosen  # where labels may be wrong on purpose
-    fit = evaluate(state, trial(split=1), Part.TRAIN, data)
+    fit = evaluate_part(state, trial(split_index=1), Part.TRAIN, examples)
     np.testing.assert_allclose(fit.loss, plain.cross_entropy(logits, wrong[chosen]), rtol=1e-6)
-    empty = evaluate(state, trial(split=1), Part.TEST, data)
+    empty = evaluate_part(state, trial(split_index=1), Part.TEST, examples)
     assert np.isnan([empty.loss, empty.accuracy]).all()

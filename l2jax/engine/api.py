@@ -1,0 +1,105 @@
+"""`l2jax.sweep`: a whole sweep in one call."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import optax
+from numpy.typing import ArrayLike
+
+from l2jax.config import SweepConfig
+from l2jax.data.dataset import Dataset, as_dataset, load_dataset
+from l2jax.engine.sweep import Sweep
+from l2jax.hyperparameters import Values
+from l2jax.network.cnn import ModelFn
+from l2jax.results.results import Results
+from l2jax.trial.train import OptimizerFn
+
+
+def sweep(
+    l2: Values = SweepConfig.l2,
+    seeds: int = SweepConfig.seeds,
+    *,
+    dataset: str | Dataset | tuple[ArrayLike, ArrayLike] = SweepConfig.dataset,
+    model: ModelFn | None = None,
+    optimizer: OptimizerFn = optax.adam,
+    epochs: int = SweepConfig.epochs,
+    batch_size: int = SweepConfig.batch_size,
+    learning_rate: Values = SweepConfig.learning_rate,
+    weight_decay: Values = SweepConfig.weight_decay,
+    label_smoothing: Values = SweepConfig.label_smoothing,
+    train_size: int | Literal["auto"] | None = "auto",
+    val_size: int | Literal["test"] | None = 400,
+    folds: int = SweepConfig.folds,
+    label_noise: float = SweepConfig.label_noise,
+    data_dir: str | None = SweepConfig.data_dir,
+    bfloat16: bool = SweepConfig.bfloat16,
+    devices: int | None = SweepConfig.devices,
+    trials_at_once: int | None = SweepConfig.trials_at_once,
+    autotune: bool = SweepConfig.autotune,
+) -> Results:
+    """Trains every combination of hyperparameters from every seed on every fold, all at the same time.
+
+    Hyperparameters take one value or several, or logarithmic grids such as "log:1e-5:1e-1:9".
+
+    Args:
+      l2: strengths; each adds (l2/2) * sum(kernel**2) to the loss, where kernels are the parameters of that name.
+      seeds: trials per setting. Trials that share a seed share split, initial parameters and data order.
+      dataset: a name, a `Dataset`, or (images, labels) with images (N, H, W, C) of uint8.
+      model: makes one trial's network from `nnx.Rngs`: any Flax module that maps images (B, H, W, C) in [0, 1] to
+        logits (B, classes), and whose only state is its parameters. Other state, such as batch statistics or
+        dropout keys, is refused. None takes `CNN`. Convolutions and pooling are fast if they are of `l2jax.ops`.
+      optimizer: makes the optimizer from a learning rate.
+      epochs: passes over the training examples.
+      batch_size: examples per step.
+      learning_rate: learning rates, which `optimizer` gets.
+      weight_decay: decoupled weight decays, as in AdamW, of kernels.
+      label_smoothing: the part of a label that is spread over all classes.
+      train_size: training examples per trial; with folds, those dealt. None: all; "auto": 400 of a data set given by
+        name, otherwise all.
+      val_size: examples held out for validation; "test": the test set instead.
+      folds: cross-validation folds; 1 holds out `val_size` examples.
+      label_noise: fraction of the training labels to make wrong.
+      data_dir: folder of the data sets of tensorflow-datasets.
+      bfloat16: multiply matrices in bfloat16, and sum in float32.
+      devices: how many devices to use; on CPU one device is one core. None: all.
+      trials_at_once: trials to hold in memory. None: as many as fit.
+      autotune: time the ways to compute, and keep the fastest.
+
+    Returns:
+      The metrics of every trial at every epoch.
+
+    Raises:
+      InputError: for what cannot be used; says what was given and what is accepted.
+    """
+    if train_size == "auto":
+        train_size = SweepConfig.train_size if isinstance(dataset, str) else None
+    data = dataset if isinstance(dataset, str) else as_dataset(dataset)
+    hyperparameters: dict[str, Any] = {  # the config converts them
+        "l2": l2,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "label_smoothing": label_smoothing,
+    }
+    config = SweepConfig(
+        **hyperparameters,
+        seeds=seeds,
+        epochs=epochs,
+        batch_size=batch_size,
+        train_size=train_size,
+        val_size=val_size,
+        folds=folds,
+        label_noise=label_noise,
+        dataset=data if isinstance(data, str) else data.name,
+        data_dir=data_dir,
+        bfloat16=bfloat16,
+        devices=devices,
+        trials_at_once=trials_at_once,
+        autotune=autotune,
+    )
+    trained = Sweep(
+        config, load_dataset(data, data_dir) if isinstance(data, str) else data, model=model, optimizer=optimizer
+    )
+    for _ in trained.epochs():
+        pass
+    return trained.results()

@@ -1,0 +1,55 @@
+"""The description of a sweep: what config.json tells a reader who wants to run it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from l2jax.engine.setup import Setup
+from l2jax.engine.tuning import Tuning
+from l2jax.network.cnn import model_name
+
+PACKAGES = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+class Method(NamedTuple):
+    """How a sweep is computed. The same method gives bitwise the same results on the same devices."""
+
+    trials_at_once: int
+    tuning: Tuning
+
+
+def describe(setup: Setup, method: Method | None, seconds: dict[str, float]) -> dict[str, Any]:
+    """The description as JSON values; `method` is None while the sweep is not compiled."""
+    device = setup.mesh.devices.flat[0]
+    return {
+        "sweep": dataclasses.asdict(setup.config),
+        "model": model_name(setup.own_model) if setup.own_model else None,
+        "num_params": setup.num_params,
+        "num_trials": len(setup.trials.seed),
+        "data_sha256": setup.dataset.digest,
+        "trials_at_once": method and method.trials_at_once,
+        "tuning": method and method.tuning._asdict(),
+        "device": device.device_kind,
+        "num_devices": setup.mesh.size,
+        "platform": platform.platform(),
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "seconds": seconds,
+    }
+
+
+def described_method(description: Mapping[str, Any], setup: Setup) -> Method | None:
+    """The method of a sweep that is so described, if this one has its trials, devices and options; otherwise None."""
+    now, config = describe(setup, None, {}), description["sweep"]
+    same = all(description[name] == now[name] for name in ("num_trials", "device", "num_devices"))
+    same &= all(config[name] == now["sweep"][name] for name in ("trials_at_once", "autotune"))
+    return Method(description["trials_at_once"], Tuning(**description["tuning"])) if same else None
+
+
+def described_data(description: Mapping[str, Any]) -> str:
+    """The SHA-256 of the examples that a described sweep was trained on; version 0.1 called it `data`."""
+    return description["data_sha256"] if "data_sha256" in description else description["data"]

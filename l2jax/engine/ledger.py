@@ -1,0 +1,157 @@
+"""The ledger: everything that is known of the trials of a sweep, as arrays on the host."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from l2jax.results.metrics import MAGNITUDES, METRICS
+
+DERIVED = ("diverged", "diverged_epoch", "best_epoch")
+"""The metrics that follow from the others."""
+
+
+class EpochRecord(NamedTuple):
+    """An epoch that a chunk of n trials has finished.
+
+    Attributes:
+      number: of the epoch, from 1.
+      indices: (n,), which trials, in the order of `Sweep.axes`, the last axis fastest.
+      metrics: by name, (n,); `kernel_norm` is (n, layers). NaN where a trial has diverged.
+      seconds: of training, without evaluation.
+      num_examples: trained by all n trials together.
+    """
+
+    number: int
+    indices: tuple[int, ...]
+    metrics: dict[str, np.ndarray]
+    seconds: float
+    num_examples: int
+
+    @property
+    def examples_per_second(self) -> float:
+        """Trial-examples: examples trained, times trials."""
+        return self.num_examples / self.seconds
+
+
+@dataclasses.dataclass
+class Ledger:
+    """What is known of each of T trials. E is the number of epochs there is room for; those not trained yet are NaN.
+
+    Attributes:
+      num_epochs: that each trial is to train for.
+      epochs_done: (T,), int.
+      metrics: by name, (T, E) or (T, E, layers) for those of epochs, (T, ...) for those of the end.
+      tested: (T,), bool: the metrics of the end are known.
+      seconds: (T, E), each trial's share of the training time of its chunk.
+      chunks: (T, E), int: the first index of the chunk that trained the trial in that epoch; -1 where none did.
+      num_examples: (T,), int: in the training part.
+    """
+
+    num_epochs: int
+    epochs_done: np.ndarray
+    metrics: dict[str, np.ndarray]
+    tested: np.ndarray
+    seconds: np.ndarray
+    chunks: np.ndarray
+    num_examples: np.ndarray
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """(T,), bool: trials whose metrics stopped being finite."""
+        last = np.maximum(self.epochs_done - 1, 0)
+        return (self.epochs_done > 0) & np.isnan(self.metrics["val_loss"][np.arange(len(last)), last])
+
+    @property
+    def num_records(self) -> int:
+        """Epochs of chunks that are complete."""
+        number, epoch = np.nonzero(self.chunks >= 0)
+        return np.unique(np.stack([self.chunks[number, epoch], epoch]), axis=1).shape[1]
+
+    def unfinished(self) -> dict[int, np.ndarray]:
+        """The indices of the trials that have epochs left, by the number of epochs done, the furthest first."""
+        done = np.unique(self.epochs_done[self.epochs_done < self.num_epochs])[::-1]
+        return {int(number): np.flatnonzero(self.epochs_done == number) for number in done}
+
+    def now_diverged(self, indices: Sequence[int], metrics: dict[str, np.ndarray]) -> np.ndarray:
+        """(n,), bool: which of n trials have diverged before, or now have a metric that is not finite."""
+        finite = [np.isfinite(values).reshape(len(indices), -1).all(-1) for values in metrics.values()]
+        return self.diverged[list(indices)] | ~np.all(finite, 0)
+
+    def add_epoch(self, indices: Sequence[int], number: int, metrics: dict[str, np.ndarray], seconds: float) -> None:
+        """Records an epoch of a chunk; a trial that has diverged is recorded as NaN."""
+        self.make_room(number)
+        rows, diverged = np.array(indices), self.now_diverged(indices, metrics)
+        for name, values in metrics.items():
+            self.metrics[name][rows, number - 1] = values
+            self.metrics[name][rows[diverged], number - 1] = np.nan
+        self.seconds[rows, number - 1] = seconds / len(rows)
+        self.chunks[rows, number - 1] = rows[0]
+        self.epochs_done[rows] = number
+        self.tested[rows] = False
+
+    def make_room(self, num_epochs: int) -> None:
+        """Makes the arrays longer until so many epochs fit, at least twice as long each time."""
+        if num_epochs <= (room := self.chunks.shape[1]):
+            return
+        more = min(max(num_epochs, 2 * room), self.num_epochs) - room
+        self.chunks = np.pad(self.chunks, [(0, 0), (0, more)], constant_values=-1)
+        self.seconds = np.pad(self.seconds, [(0, 0), (0, more)])
+        for name, values in self.metrics.items():
+            if "epoch" in METRICS[name].dims:
+                width = [(0, 0), (0, more), *[(0, 0)] * (values.ndim - 2)]
+                self.metrics[name] = np.pad(values, width, constant_values=np.nan)
+
+    def add_test(self, indices: Sequence[int], metrics: dict[str, np.ndarray]) -> None:
+        """Records the metrics of the end."""
+        for name, values in metrics.items():
+            self.metrics[name][list(indices)] = values
+        self.tested[list(indices)] = True
+
+    def record(self, indices: Sequence[int], number: int) -> EpochRecord:
+        """The record of an epoch that these trials have finished together."""
+        rows = list(indices)
+        metrics = {
+            name: self.metrics[name][rows, number - 1]
+            for name, metric in METRICS.items()
+            if "epoch" in metric.dims and name not in DERIVED
+        }
+        seconds = float(self.seconds[rows, number - 1].sum())
+        return EpochRecord(number, tuple(indices), metrics, seconds, int(self.num_examples[rows].sum()))
+
+    def records(self) -> Iterator[EpochRecord]:
+        """The records of all epochs, chunk after chunk."""
+        chunks = []
+        for epoch, firsts in enumerate(self.chunks.T):
+            for first in np.unique(firsts[firsts >= 0]):
+                chunks.append((int(first), epoch + 1))
+        for first, number in sorted(chunks):
+            indices = np.flatnonzero(self.chunks[:, number - 1] == first)
+            yield self.record(tuple(indices.tolist()), number)
+
+
+def new_ledger(num_examples: np.ndarray, num_epochs: int, num_layers: int) -> Ledger:
+    """The ledger of a sweep in which nothing is trained yet.
+
+    Args:
+      num_examples: (T,), in the training part of each trial.
+    """
+    num_trials, room = len(num_examples), min(num_epochs, 64)
+    sizes = {"epoch": room, "layer": num_layers, "magnitude": len(MAGNITUDES)}
+    metrics = {
+        name: np.full((num_trials, *(sizes[dim] for dim in metric.dims)), np.nan)
+        for name, metric in METRICS.items()
+        if name not in DERIVED
+    }
+    return Ledger(
+        num_epochs=num_epochs,
+        epochs_done=np.zeros(num_trials, int),
+        metrics=metrics,
+        tested=np.zeros(num_trials, bool),
+        seconds=np.zeros((num_trials, room)),
+        chunks=np.full((num_trials, room), -1),
+        num_examples=num_examples,
+    )

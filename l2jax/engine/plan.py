@@ -1,0 +1,155 @@
+"""The plan of a sweep: how many trials the memory holds at once, and the programs for that many."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from l2jax.engine.devices import free_memory, put_per_trial, put_shared
+from l2jax.engine.programs import Programs
+from l2jax.engine.setup import Setup, compile_for
+from l2jax.engine.tuning import Tuning, autotune, candidates, default_tuning, shortest_run
+from l2jax.network.cnn import model_name
+from l2jax.trial.train import Part, TrainState
+
+STEPS_PER_EPOCH_CALL = 2**14
+"""The most steps that one call of the epoch's program takes on CPU, over all trials of a chunk. Until a call ends, the
+process grows by some 50 kB per step, with glibc's malloc. With MALLOC_ARENA_MAX=1 it does not, but training is slower
+by a tenth."""
+
+
+class Plan(NamedTuple):
+    """Chunks of trials that fit the devices' memory.
+
+    Attributes:
+      trials_at_once: the size of a chunk.
+      num_chunks: of that size or less.
+      bytes_needed: for one chunk, on all devices together.
+      bytes_free: on all devices together, before.
+      tuning: how the programs compute.
+      programs: compiled for one chunk.
+    """
+
+    trials_at_once: int
+    num_chunks: int
+    bytes_needed: int
+    bytes_free: int
+    tuning: Tuning
+    programs: Programs
+
+    def __str__(self) -> str:
+        chunks = f"{self.trials_at_once} trials at once"
+        if self.num_chunks > 1:
+            chunks += f", {self.num_chunks} chunks"
+        return f"{chunks}: {self.bytes_needed / 1e6:,.0f} MB of {self.bytes_free / 1e6:,.0f} MB free"
+
+
+def make_plan(
+    setup: Setup,
+    num_trials: int,
+    *,
+    trials_at_once: int | None = None,
+    exactly: bool = False,
+    tuning: Tuning | None = None,
+) -> Plan:
+    """Plans chunks for this many trials, and compiles for one of them.
+
+    Args:
+      trials_at_once: the most trials in a chunk, whatever memory they need; None leaves it to the memory.
+      exactly: the chunk has that size even if fewer trials are left, so that results stay bitwise equal.
+      tuning: how to compute; None chooses.
+    """
+    tuning = tuning or choose_tuning(setup)
+    plan = plan_chunks(
+        functools.partial(compile_for, setup, tuning=tuning),
+        trials_at_once if exactly and trials_at_once else num_trials,
+        tuning=tuning,
+        devices=list(setup.mesh.devices.flat),
+        steps=math.ceil(setup.num_examples.max() / setup.config.batch_size),
+        trials_at_once=trials_at_once,
+    )
+    return plan._replace(num_chunks=math.ceil(num_trials / plan.trials_at_once))
+
+
+def plan_chunks(
+    compile_for: Callable[[int], Programs],
+    num_trials: int,
+    *,
+    tuning: Tuning,
+    devices: Sequence[jax.Device],
+    steps: int,
+    trials_at_once: int | None = None,
+) -> Plan:
+    """Plans chunks of equal size, so that one compilation serves all.
+
+    Compiles for all trials first, or on CPU for as many as may take `STEPS_PER_EPOCH_CALL`. If that does not fit,
+    compiles for one trial per device and solves the line through both sizes for the largest chunk that fits.
+
+    Args:
+      compile_for: compiles for a number of trials.
+      steps: of one trial in an epoch.
+      trials_at_once: the most trials in a chunk, whatever memory they need; None leaves it to the memory.
+    """
+    bytes_free, num_devices = free_memory(devices), len(devices)
+
+    def plan(at_most: int) -> Plan:
+        num_chunks = math.ceil(num_trials / at_most)
+        size = math.ceil(num_trials / num_chunks)
+        programs = compile_for(size)
+        memory = programs.train_epoch.memory_analysis()
+        arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+        bytes_needed = (arrays + memory.temp_size_in_bytes) * num_devices
+        return Plan(size, num_chunks, bytes_needed, bytes_free, tuning, programs)
+
+    on_cpu = devices[0].platform == "cpu"
+    at_most = max(1, STEPS_PER_EPOCH_CALL // steps // num_devices) * num_devices if on_cpu else num_trials
+    largest = plan(trials_at_once or min(num_trials, at_most))
+    if trials_at_once or largest.bytes_needed <= bytes_free or largest.trials_at_once <= num_devices:
+        return largest
+    smallest = plan(num_devices)
+    padded = math.ceil(largest.trials_at_once / num_devices) * num_devices  # every device computes the same number
+    bytes_per_trial = (largest.bytes_needed - smallest.bytes_needed) / (padded - num_devices)
+    more = int((bytes_free - smallest.bytes_needed) / bytes_per_trial) if bytes_per_trial > 0 else 0
+    return plan(max(num_devices, num_devices + more // num_devices * num_devices))
+
+
+def choose_tuning(setup: Setup) -> Tuning:
+    """The way to compute: the fastest that was measured with `autotune`, otherwise the one expected to be."""
+    device, num_trials = setup.mesh.devices.flat[0], len(setup.trials.seed)
+    trials_per_device = math.ceil(num_trials / setup.mesh.size)
+    if not setup.config.autotune:
+        return default_tuning(device, trials_per_device)
+    what = (
+        device.device_kind,
+        jax.__version__,
+        model_name(setup.own_model) if setup.own_model else "built in",
+        setup.dataset.images.shape[1:],
+        setup.dataset.num_classes,
+        setup.config.batch_size,
+        setup.config.bfloat16,
+        f"{num_trials} trials on {setup.mesh.size}",
+    )
+    seconds = functools.partial(_seconds_per_epoch, setup)
+    return autotune(", ".join(map(str, what)), candidates(trials_per_device), seconds)
+
+
+def _seconds_per_epoch(setup: Setup, tuning: Tuning) -> float:
+    num_trials = len(setup.trials.seed)
+    programs = compile_for(setup, num_trials, tuning)
+    trials = put_per_trial(setup.trials, setup.mesh, num_trials)
+    parts = np.array(setup.examples.parts)
+    parts[Part.TRAIN, :, 16 * setup.config.batch_size :] = -1  # 16 steps are enough to tell the ways apart
+    examples = setup.examples._replace(parts=put_shared(parts, setup.mesh))
+    state = programs.init(trials)
+
+    def train() -> TrainState:
+        nonlocal state
+        state, _ = programs.train_epoch(state, trials, np.int32(1), examples)
+        return state
+
+    return shortest_run(train)

@@ -1,0 +1,118 @@
+"""The setup of a sweep: everything that training does not change, checked and put on the devices."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from l2jax.config import HYPERPARAMETERS, SweepConfig
+from l2jax.data.dataset import Dataset
+from l2jax.engine.devices import make_mesh, put_per_trial, put_shared, use_every_core
+from l2jax.engine.examples import EVALUATION_BATCH, make_examples
+from l2jax.engine.grid import make_trials, tree_take
+from l2jax.engine.programs import Programs, compile_programs
+from l2jax.engine.tuning import Tuning
+from l2jax.errors import InvalidInputError
+from l2jax.network.cnn import ModelFn, check_model, default_model
+from l2jax.trial.kernels import sums_of_squares
+from l2jax.trial.train import Examples, OptimizerFn, Part, TrainState, Trial, init
+
+
+class Setup(NamedTuple):
+    """What a sweep of T trials computes, and where.
+
+    Attributes:
+      config: the options.
+      dataset: the data set, whose examples are on the devices.
+      own_model: a person's own network; None is the built-in one.
+      optimizer: makes the optimizer from a learning rate.
+      axes: the values of each hyperparameter, of `seed` and of `fold`; trials are in the order of their product.
+      trials: (T,), on the host.
+      mesh: the devices.
+      examples: on the devices.
+      num_examples: (T,), in the training part of each trial.
+      layers: the names of the layers that have a kernel.
+      num_params: of one network.
+    """
+
+    config: SweepConfig
+    dataset: Dataset
+    own_model: ModelFn | None
+    optimizer: OptimizerFn
+    axes: dict[str, tuple]
+    trials: Trial
+    mesh: Mesh
+    examples: Examples
+    num_examples: np.ndarray
+    layers: tuple[str, ...]
+    num_params: int
+
+
+def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | None, optimizer: OptimizerFn) -> Setup:
+    """Checks that config, data set and model go together.
+
+    Raises:
+      InputError: if they do not.
+    """
+    use_every_core(config.devices)
+    if own_model and config.bfloat16:
+        accepted = "l2jax.CNN, or layers with dtype=jnp.bfloat16"
+        raise InvalidInputError("bfloat16", "a model of your own", accepted)
+    image_shape, num_classes = dataset.images.shape[1:], dataset.num_classes
+    built_in = default_model(image_shape, num_classes) if own_model is None else None
+    params = check_model(own_model or built_in, image_shape, num_classes)
+    axes = {name: getattr(config, name) for name in HYPERPARAMETERS}
+    axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
+    trials = make_trials(axes)
+    examples = make_examples(config, dataset)
+    num_examples = np.count_nonzero(examples.parts[Part.TRAIN] >= 0, axis=-1)
+    if config.batch_size > num_examples.min():
+        accepted = f"at most the {num_examples.min()} examples of the training part"
+        raise InvalidInputError("batch_size", config.batch_size, accepted)
+    mesh = make_mesh(config.num_trials, config.devices)
+    return Setup(
+        config,
+        dataset,
+        own_model,
+        optimizer,
+        axes,
+        trials,
+        mesh,
+        examples=put_shared(examples, mesh),
+        num_examples=num_examples[trials.split_index],
+        layers=tuple(jax.eval_shape(sums_of_squares, params)),
+        num_params=sum(param.size for param in jax.tree.leaves(params)),
+    )
+
+
+def make_model(setup: Setup, tuning: Tuning) -> ModelFn:
+    """The person's own network, or the built-in one, which alone can be tuned."""
+    if setup.own_model:
+        return setup.own_model
+    image_shape, num_classes = setup.dataset.images.shape[1:], setup.dataset.num_classes
+    return default_model(image_shape, num_classes, bfloat16=setup.config.bfloat16, few_products=tuning.few_products)
+
+
+def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
+    """Compiles the programs for a number of trials."""
+    return compile_programs(
+        put_per_trial(tree_take(setup.trials, range(num_trials)), setup.mesh, num_trials),
+        setup.examples,
+        model=make_model(setup, tuning),
+        optimizer=setup.optimizer,
+        batch_size=setup.config.batch_size,
+        evaluation_batch=EVALUATION_BATCH,
+        mesh=setup.mesh,
+        side_by_side=tuning.side_by_side,
+    )
+
+
+def abstract_state(setup: Setup) -> TrainState:
+    """The shapes and types of one trial's state."""
+    trial = jax.tree.map(lambda values: jax.ShapeDtypeStruct((), values.dtype), setup.trials)
+    make_state = functools.partial(init, model=make_model(setup, Tuning(1)), optimizer=setup.optimizer)
+    return jax.eval_shape(make_state, trial)

@@ -1,0 +1,70 @@
+"""The options of a run: how a sweep is run from a terminal. No JAX here, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+from l2jax.errors import InvalidInputError
+
+MAX_ROUNDS = 20
+FIGURE_FORMATS = ("png", "svg", "pdf")
+KEEP = ("best", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How to run a sweep: where its files go, which they are, and what is printed.
+
+    Args:
+      run_dir: New or empty folder; none: runs/DATE_TIME.
+      resume: Run folder to continue, or to extend.
+      checkpoint_minutes: Least time between checkpoints.
+      refine: Rounds of more strengths around the best.
+      figures: Format of figures: png; svg or pdf in addition.
+      keep: Trained parameters to keep: of the best trial, or all.
+      tensorboard: Write event files for TensorBoard.
+      profile: Folder for a profiler trace of one epoch.
+      quiet: Print nothing but errors.
+
+    Raises:
+      InputError: for an option that cannot be used.
+    """
+
+    run_dir: Path | None = None
+    resume: Path | None = None
+    checkpoint_minutes: float = 1.0
+    refine: int = 0
+    figures: str = "png"
+    keep: str = "best"
+    tensorboard: bool = False
+    profile: Path | None = None
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        minutes = self.checkpoint_minutes
+        if not isinstance(minutes, int | float) or not 0 <= minutes <= 1e6:
+            raise InvalidInputError("checkpoint_minutes", minutes, "minutes, 0 to 1e6; 0: after every epoch")
+        if not isinstance(self.refine, int) or not 0 <= self.refine <= MAX_ROUNDS:
+            raise InvalidInputError("refine", self.refine, f"a whole number, 0 to {MAX_ROUNDS}")
+        if self.figures not in FIGURE_FORMATS:
+            raise InvalidInputError("figures", self.figures, ", ".join(FIGURE_FORMATS))
+        if self.keep not in KEEP:
+            raise InvalidInputError("keep", self.keep, ", ".join(KEEP))
+        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            accepted = "an installation with tensorboardX: pip install 'l2jax[tensorboard]'"
+            raise InvalidInputError("tensorboard", "no tensorboardX", accepted)
+        if self.resume and self.run_dir:
+            raise InvalidInputError("run_dir", self.run_dir, "none with --resume")
+        for option in ("run_dir", "profile"):
+            path = getattr(self, option)
+            if not (path is None or (isinstance(path, Path) and _is_new_or_empty(path))):
+                raise InvalidInputError(option, path, "a new or empty folder, where files can be written")
+
+
+def _is_new_or_empty(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return not (path.exists() and any(path.iterdir()))
+    return False

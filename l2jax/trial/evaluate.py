@@ -1,0 +1,73 @@
+"""The evaluation of ONE trial on a part of its data."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from l2jax.results.metrics import MAGNITUDES
+from l2jax.trial.calibration import BINS, calibration_error, calibration_sums
+from l2jax.trial.kernels import Params, kernels, penalty, sums_of_squares
+from l2jax.trial.magnitudes import count_magnitudes
+from l2jax.trial.train import Apply, Examples, Part, TrainState, Trial, load_images, losses_and_correct
+
+
+class Evaluation(NamedTuple):
+    """The metrics of a trial on one part of its data.
+
+    Attributes:
+      loss: mean cross-entropy, without the penalty.
+      accuracy: fraction of examples that are classified correctly.
+      ece: expected calibration error; see `l2jax.trial.calibration`.
+      penalty: the L2 penalty.
+      sums_of_squares: of each layer's kernel, by layer.
+      magnitudes: `count_magnitudes` of each layer's kernel, by layer; 0 but for the test part.
+    """
+
+    loss: Array
+    accuracy: Array
+    ece: Array
+    penalty: Array
+    sums_of_squares: dict[str, Array]
+    magnitudes: dict[str, Array]
+
+
+def evaluate(
+    state: TrainState, trial: Trial, part: Array, examples: Examples, *, apply: Apply, batch_size: int
+) -> Evaluation:
+    """Evaluates a trial on one `Part`; loss, accuracy and ece of a part without examples are NaN."""
+    indices = examples.parts[part, trial.split_index]
+    size = (indices >= 0).sum()
+
+    def add_batch(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        batch = lax.dynamic_slice_in_dim(indices, i * batch_size, batch_size)
+        train_labels = examples.train_labels[trial.split_index, batch]
+        labels = jnp.where(part == Part.TRAIN, train_labels, examples.labels[batch])
+        logits, mask = apply(state.params, load_images(examples, batch)), batch >= 0
+        losses, correct = losses_and_correct(logits, labels)
+        loss, num_correct, calibration = sums
+        calibration += calibration_sums(logits, labels, mask)
+        return loss + jnp.where(mask, losses, 0).sum(), num_correct + (mask & correct).sum(), calibration
+
+    zeros = jnp.float32(0), jnp.int32(0), jnp.zeros((3, BINS))
+    num_batches = -(-size // batch_size)
+    loss, num_correct, calibration = lax.fori_loop(0, num_batches, add_batch, zeros)
+    ece = calibration_error(calibration)
+    return Evaluation(
+        loss / size,
+        num_correct / size,
+        ece,
+        penalty(state.params, trial.hyperparameters["l2"]),
+        sums_of_squares(state.params),
+        lax.cond(part == Part.TEST, _magnitudes, _no_magnitudes, state.params),
+    )
+
+
+def _magnitudes(params: Params) -> dict[str, Array]:
+    return {layer: count_magnitudes(kernel) for layer, kernel in kernels(params).items()}
+
+
+def _no_magnitudes(params: Params) -> dict[str, Array]:
+    return {layer: jnp.zeros(MAGNITUDES.shape) for layer in kernels(params)}
