@@ -16,7 +16,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from l2jax.config import DEFAULT_STRENGTHS, RECIPES, SweepConfig
 from l2jax.errors import InputError, InvalidInputError
-from l2jax.results.results import read_config
+from l2jax.results.files import read_config
 from l2jax.run.options import RunOptions
 
 # JAX and matplotlib take seconds to import: `l2jax.run.session` does it, after --help and wrong options.

@@ -26,7 +26,7 @@ def heat_map(results: Results, other: str = "learning_rate", ax: Axes | None = N
     if other not in results.swept or other == "l2":
         raise ValueError(f"{other} did not take several values in this sweep")
     fixed = [name for name in results.swept if name not in ("l2", other)]
-    table = results.table().reset_index()
+    table = results.settings_table().reset_index()
     best = None if (table["num_diverged"] > 0).all() else results.best_setting()
     for name in fixed:
         table = table[table[name] == (best[name] if best else table[name].iloc[0])]

@@ -11,24 +11,24 @@ from matplotlib.figure import Figure
 
 from l2jax.plot.axis import parts_of, places_of, strength_axis
 from l2jax.plot.style import VALIDATION, finish, trials_shown
-from l2jax.results import stats
+from l2jax.results import comparisons
 from l2jax.results.results import Results
 
 
 def overfitting(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """The gap between validation and training loss, and the rise of validation loss after its lowest epoch.
 
-    Means and their 95 % intervals over the trials that did not diverge, where `stats.summary` has one; single trials
+    Means and their 95 % intervals over the trials that did not diverge, where there are any; single trials
     faint. `axes`: two, for gap and rise.
     """
     if axes is None:
         figure = Figure(figsize=(9.6, 4.2), layout="constrained")
         figure.suptitle(f"Overfitting: {trials_shown(results, 'mean and 95% interval')}")
         axes = list(figure.subplots(1, 2))
-    ended = stats.outcomes(results)
+    ended = comparisons.outcomes(results)
     titles = {"gap": "Gap: validation minus training loss", "rise": "Rise of validation loss after its lowest epoch"}
     for ax, (metric, title) in zip(axes, titles.items(), strict=True):
-        table = stats.summary(ended, metric)
+        table = comparisons.summary(ended, metric)
         mean, low, high = (table[column].to_numpy() for column in ("mean", "low", "high"))
         bars = np.nan_to_num([mean - low, high - mean])
         places, trials = places_of(table.index.values), ended[metric].values.reshape(len(table), -1)

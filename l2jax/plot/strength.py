@@ -60,7 +60,7 @@ def _draw_metric(ax: Axes, results: Results, metric: str, style: dict[str, Any],
     """The mean and standard error of `metric` against strength, with single trials behind."""
     last = results.data.sortby("l2").isel(epoch=-1)
     trials = last[metric].where(~last["diverged"]).transpose("l2", ...).values.reshape(last.sizes["l2"], -1)
-    table = results.table()
+    table = results.settings_table()
     places = places_of(table.index.values)
     for part in parts_of(table.index.values):
         faint: dict[str, Any] = style | {"markersize": 2.5, "linewidth": 0.7, "alpha": 0.35}
@@ -74,7 +74,7 @@ def _draw_metric(ax: Axes, results: Results, metric: str, style: dict[str, Any],
 
 def _draw_gap(ax: Axes, results: Results) -> None:
     """Shades what lies between the mean training and the mean validation loss."""
-    table = results.table()
+    table = results.settings_table()
     places = places_of(table.index.values)
     for part in parts_of(table.index.values):
         x, low, high = places[part], table["train_loss"].to_numpy()[part], table["val_loss"].to_numpy()[part]
@@ -86,7 +86,7 @@ def _draw_gap(ax: Axes, results: Results) -> None:
 
 def _draw_choices(ax: Axes, results: Results, metric: str, named: bool) -> None:
     """Marks the strengths that the two rules choose, and with crosses those with a diverged trial."""
-    table = results.table()
+    table = results.settings_table()
     table["place"] = places_of(table.index.values)
     diverged = table["place"][table["num_diverged"] > 0]
     if len(diverged):

@@ -16,7 +16,8 @@ import xarray as xr
 
 from l2jax.report import marks
 from l2jax.report.marks import Chart
-from l2jax.results import stats, verdict
+from l2jax.results import comparisons
+from l2jax.results.metrics import REPLICATES
 from l2jax.results.results import Results
 from l2jax.trial.magnitudes import MIDDLES
 
@@ -38,15 +39,15 @@ def over_epochs(results: Results) -> list[Chart]:
             title = f"Kernel norm of {layer}"
             metrics.append((title, "Euclidean norm", reading, data["kernel_norm"].sel(layer=layer)))
     else:
-        metrics.append(("Norm of all kernels", "Euclidean norm", reading, data["l2_norm"] ** 0.5))
+        metrics.append(("Norm of all kernels", "Euclidean norm", reading, data["kernel_sum_of_squares"] ** 0.5))
     return [_curves(data, *metric) for metric in metrics]
 
 
 def _curves(data: xr.Dataset, title: str, unit: str, reading: str, values: xr.DataArray) -> Chart:
     strengths, colours = data["l2"].values, marks.strength_colours(data["l2"].values)
     shown = values.isel(epoch=slice(None, None, math.ceil(data.sizes["epoch"] / marks.MOST_EPOCHS)))
-    epochs, labels = shown["epoch"].values.tolist(), marks.trial_labels(data)
-    trials, ended = marks.by_trial(shown, "epoch"), marks.by_trial(data["diverged"]).astype(bool)
+    epochs, labels = shown["epoch"].values.tolist(), comparisons.replicate_labels(data)
+    trials, ended = comparisons.by_strength(shown, "epoch"), comparisons.by_strength(data["diverged"]).astype(bool)
     traces = []
     for index, (l2, colour) in enumerate(zip(strengths, colours, strict=True)):
         line = {"color": colour, "dash": "solid" if l2 else "dash"}
@@ -79,7 +80,7 @@ def kernel_magnitudes(results: Results) -> list[Chart]:
     """How large the values of each layer's kernel are at the end, a line a strength; nothing in older results."""
     if "kernel_magnitudes" not in results.data:
         return []
-    shares = stats.magnitude_shares(results)
+    shares = comparisons.magnitude_shares(results)
     layout = marks.layout("magnitude", "% of the values")
     layout["xaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "power"}
     layout["yaxis"] |= {"rangemode": "tozero"}
@@ -102,7 +103,7 @@ def kernel_magnitudes(results: Results) -> list[Chart]:
 
 def over_strengths(results: Results) -> list[Chart]:
     """What each strength ended with: validation loss and its change, both losses and accuracies, gap and rise."""
-    ended, nat = stats.outcomes(results), "cross-entropy (nat)"
+    ended, nat = comparisons.outcomes(results), "cross-entropy (nat)"
     bars = "Dots are trials, lines means, bars standard errors"
     losses = (("val_loss", "validation", marks.VALIDATION), ("train_loss", "training", marks.TRAINING))
     accuracies = (("val_accuracy", "validation", marks.VALIDATION), ("train_accuracy", "training", marks.TRAINING))
@@ -129,16 +130,16 @@ def over_strengths(results: Results) -> list[Chart]:
 
 
 def _means(ended: xr.Dataset, metrics: Sequence[tuple[str, str, str]], bars: str, unit: str) -> dict[str, Any]:
-    strengths, labels = ended["l2"].values, marks.trial_labels(ended)
+    strengths, labels = ended["l2"].values, comparisons.replicate_labels(ended)
     places, traces = marks.places(strengths), []
     for metric, name, colour in metrics:
-        values = marks.by_trial(ended[metric])
+        values = comparisons.by_strength(ended[metric])
         for trial, label in enumerate(labels[: marks.MOST_TRIALS]):
             points = zip(strengths, values[:, trial], strict=True)
             texts = [f"l2 = {l2:.3g}, {label}, {name}: {value:.4f}" for l2, value in points]
             dots = {"mode": "markers", "marker": {"color": colour, "size": 4}, "opacity": 0.4}
             traces.append(marks.trace(places, values[:, trial], texts) | dots)
-        table = stats.summary(ended, metric)
+        table = comparisons.summary(ended, metric)
         for part in (strengths == 0, strengths > 0):  # 0 is no point of a logarithmic axis: no line leads there
             if part.any():
                 traces.append(marks.means(places[part], table[part], colour, bars, name) | {"legendgroup": name})
@@ -151,11 +152,10 @@ def _means(ended: xr.Dataset, metrics: Sequence[tuple[str, str, str]], bars: str
 
 def _choices(results: Results) -> list[dict[str, Any]]:
     """A star at the lowest mean, a diamond at the choice of one standard error."""
-    try:
-        lowest, careful = results.best(), results.best(rule="1se")
-    except ValueError:
+    if results.best_setting_or_none() is None:
         return []
-    table, traces = results.table()["val_loss"], []
+    lowest, careful = results.best(), results.best(rule="1se")
+    table, traces = results.settings_table()["val_loss"], []
     places = dict(zip(table.index, marks.places(table.index.values), strict=True))
     chosen = [("lowest mean", lowest, "star", 17), ("one standard error", careful, "diamond", 13)]
     if lowest == careful:
@@ -169,13 +169,13 @@ def _choices(results: Results) -> list[dict[str, Any]]:
 
 def _change(ended: xr.Dataset) -> list[Chart]:
     """The paired differences that the verdict decides by; nothing where there is none."""
-    table, reference = stats.compare(ended), float(ended["l2"][0])
+    table, reference = comparisons.compare(ended), float(ended["l2"][0])
     if not table["num"].any():
         return []
     trace = marks.means(marks.places(ended["l2"].values)[1:], table, marks.VALIDATION, "interval", "change")
     words = [f", p = {p:.2g} corrected" if p == p else "" for p in table["p_holm"]]
     trace["text"] = ["".join(both) for both in zip(trace["text"], words, strict=True)]
-    symbols = ["circle" if sure else "circle-open" for sure in verdict.clear(table)]
+    symbols = ["circle" if sure else "circle-open" for sure in comparisons.is_clear(table)]
     trace |= {"mode": "markers", "marker": trace["marker"] | {"symbol": symbols, "size": 11}, "showlegend": False}
     layout = marks.layout("L2 strength", "difference (nat)")
     layout["xaxis"] |= marks.strength_ticks(ended["l2"].values)
@@ -192,7 +192,7 @@ def learning_rates(results: Results) -> list[Chart]:
     if "learning_rate" not in data["val_loss"].dims:
         return []
     data = data.sortby(["l2", "learning_rate"])
-    draws = [name for name in stats.DRAWS if name in data.dims]
+    draws = [name for name in REPLICATES if name in data.dims]
     loss = data["val_loss"].astype(np.float64).mean(draws).where(~data["diverged"].astype(bool).any(draws))
     others = [name for name in loss.dims if name not in ("l2", "learning_rate")]
     loss = loss.min(others).transpose("l2", "learning_rate")
@@ -224,7 +224,7 @@ def compared_runs(runs: Mapping[str, Results]) -> list[Chart]:
         traces = []
         looks = zip(itertools.cycle(marks.RUNS), itertools.cycle(marks.DASHES), strict=True)
         for (name, results), (colour, dash) in zip(runs.items(), looks, strict=False):
-            table = stats.summary(stats.outcomes(results), metric)
+            table = comparisons.summary(comparisons.outcomes(results), metric)
             shown = html.escape(name)  # Plotly reads tags
             line = marks.means([places[l2] for l2 in table.index], table, colour, "se", shown)
             traces.append(line | {"line": line["line"] | {"dash": dash}})

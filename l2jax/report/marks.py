@@ -5,17 +5,13 @@ A colour is "LIGHT|DARK", one for each colour scheme, which the page that shows 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import numpy as np
-import xarray as xr
 from matplotlib.colors import to_hex
-
-from l2jax.results import stats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,20 +84,6 @@ def told(row: dict[Any, float], bars: str) -> str:
         return f"{row['mean']:.4f}" + ("" if math.isnan(row["se"]) else f" ± {row['se']:.4f}")
     interval = "" if math.isnan(row["low"]) else f", 95% interval {row['low']:.4f} to {row['high']:.4f}"
     return f"{row['mean']:.4f}{interval}"
-
-
-def trial_labels(data: xr.Dataset) -> list[str]:
-    """What the trials at a strength are called, in the order of `by_trial`."""
-    draws = [name for name in stats.DRAWS if name in data["val_loss"].dims]
-    values = itertools.product(*(data[name].values for name in draws))
-    return [", ".join(f"{name} {value}" for name, value in zip(draws, trial, strict=True)) for trial in values]
-
-
-def by_trial(values: xr.DataArray, *last: str) -> np.ndarray:
-    """Values (l2, trials, *last), float64."""
-    draws = [name for name in stats.DRAWS if name in values.dims]
-    turned = values.transpose("l2", *draws, *last)
-    return turned.values.reshape(len(values["l2"]), -1, *(values.sizes[name] for name in last)).astype(np.float64)
 
 
 def layout(x: str, y: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import base64
 import gzip
 import html
 import json
-import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import Any
 from l2jax.atomic import write_whole
 from l2jax.report import charts, marks, tables
 from l2jax.report.reproduce import how_to_repeat
-from l2jax.results import stats, verdict
+from l2jax.results.metrics import REPLICATES
 from l2jax.results.results import Results
+from l2jax.results.verdict import Finding, verdict
 
 QUESTION = "Does L2 regularisation prevent overfitting here, and how strong should it be?"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
@@ -93,10 +93,7 @@ def _run(number: str, name: str, results: Results, drawn: dict[str, dict[str, An
         f'style="--light:{light};--dark:{dark}"></span>{l2:.3g}</label>'
         for index, (l2, (light, dark)) in enumerate(zip(strengths, colours, strict=True))
     ]
-    try:
-        best = along.best()
-    except ValueError:
-        best = None
+    best = (along.best_setting_or_none() or {}).get("l2")
     rows = tables.strengths(along)
     return [
         "<article>",
@@ -104,7 +101,7 @@ def _run(number: str, name: str, results: Results, drawn: dict[str, dict[str, An
         f'<p class="what">{html.escape(_what_was_done(results))}</p>',
         *_setting(results, along),
         "<h3>Verdict</h3>",
-        f'<div class="verdict">{_paragraphs(verdict.verdict(along))}</div>',
+        f'<div class="verdict">{_paragraphs(verdict(along))}</div>',
         f'<p class="note">{_on_intervals(along)}</p>',
         "<h3>Against strength</h3>",
         *_figures(number, [*charts.over_strengths(along), *charts.learning_rates(results)], drawn),
@@ -128,7 +125,7 @@ def _run(number: str, name: str, results: Results, drawn: dict[str, dict[str, An
 
 def _along_l2(results: Results) -> Results:
     """At the best setting of other hyperparameters, where there are any."""
-    swept = {*results.data["val_loss"].dims} - {"l2", "epoch", *stats.DRAWS}
+    swept = {*results.data["val_loss"].dims} - {"l2", "epoch", *REPLICATES}
     return results.along_l2() if swept else results
 
 
@@ -151,17 +148,21 @@ def _figures(
     ]
 
 
-def _paragraphs(paragraphs: Iterable[str]) -> str:
-    """The verdict: its first sentence stands out, and so does what each other paragraph is about."""
-    first, *others = (html.escape(paragraph, quote=False) for paragraph in paragraphs)
-    lead, *rest = re.split(r"(?<=[.:])(?<!Warning:) ", first, maxsplit=1)
-    lines = [f'<p class="lead">{lead.removesuffix(":")}</p>', *(f"<p>{text[0].upper()}{text[1:]}</p>" for text in rest)]
-    labelled = (re.sub(r"^([A-Z][^:.]{3,40}):", r"<strong>\1:</strong>", text) for text in others)
-    return "".join([*lines, *(f"<p>{text}</p>" for text in labelled)])
+def _paragraphs(findings: Iterable[Finding]) -> str:
+    """The verdict: its first sentence stands out, and so does the label of each finding."""
+    lines = []
+    for index, finding in enumerate(findings):
+        label, lead, details = (html.escape(text, quote=False) for text in finding)
+        label = f"<strong>{label}:</strong> " if label else ""
+        if index == 0:
+            lines.append(f'<p class="lead">{label}{lead}</p>' + (f"<p>{details}</p>" if details else ""))
+        else:
+            lines.append(f"<p>{label}{' '.join(filter(None, (lead, details)))}</p>")
+    return "".join(lines)
 
 
 def _first_words(results: Results) -> str:
-    return html.escape(verdict.verdict(_along_l2(results))[0])
+    return html.escape(str(verdict(_along_l2(results))[0]))
 
 
 def _on_intervals(results: Results) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from l2jax.results import stats
+from l2jax.results import comparisons
 from l2jax.results.results import Results
 
 Cell = tuple[str, float | str]
@@ -32,9 +32,9 @@ OUTCOMES = (  # heading, metric, digits, scale, with a standard error
 
 def strengths(results: Results) -> dict[float, dict[str, Cell]]:
     """A row a strength, weak to strong: what it ended with, and how that differs from no L2."""
-    ended = stats.outcomes(results)
-    compared, table = stats.compare(ended).to_dict("index"), results.table()
-    summaries = {metric: stats.summary(ended, metric) for _, metric, *_ in OUTCOMES if metric in ended}
+    ended = comparisons.outcomes(results)
+    compared, table = comparisons.compare(ended).to_dict("index"), results.settings_table()
+    summaries = {metric: comparisons.summary(ended, metric) for _, metric, *_ in OUTCOMES if metric in ended}
     rows: dict[float, dict[str, Cell]] = {}
     for l2 in ended["l2"].values.tolist():
         row: dict[str, Cell] = {"L2 strength": (f"{l2:.3g}", l2)}
@@ -54,7 +54,7 @@ def strengths(results: Results) -> dict[float, dict[str, Cell]]:
 
 
 def methods(results: Results) -> list[dict[str, Cell]]:
-    """A row a method of `stats.methods`."""
+    """A row a method of `comparisons.methods`."""
     names = {
         "none": "no regularisation",
         "weight decay": "decoupled weight decay",
@@ -62,7 +62,7 @@ def methods(results: Results) -> list[dict[str, Cell]]:
         "L2 stopped early": "L2 and early stopping",
     }
     rows = []
-    for method, row in stats.methods(results).to_dict("index").items():
+    for method, row in comparisons.methods(results).to_dict("index").items():
         setting = {str(key): row[key] for key in results.data["val_loss"].dims if key in row}
         told = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in setting.items())
         rows.append(

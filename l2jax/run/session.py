@@ -23,8 +23,9 @@ from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.sweep import Sweep
 from l2jax.errors import InvalidInputError, reason
 from l2jax.report.page import write_report
+from l2jax.results.files import CONFIG, config_json
 from l2jax.results.refine import next_strengths
-from l2jax.results.results import CONFIG, Results, config_json
+from l2jax.results.results import Results
 from l2jax.run.checkpoint import Checkpoints
 from l2jax.run.folder import make_folder, make_run_dir
 from l2jax.run.lock import locked

@@ -168,7 +168,7 @@ def test_zero_stands_apart_left_of_a_broken_axis():
         ticks = dict(zip((label.get_text() for label in ax.get_xticklabels()), ax.get_xticks(), strict=True))
         assert 0 < ticks["0"] <= STRENGTHS[1] / 3
         zeros = [line for line in ax.get_lines() if list(line.get_xdata()) == [ticks["0"]]]
-        assert any(line.get_ydata()[0] == pytest.approx(results.table().loc[0.0, metric]) for line in zeros)
+        assert any(line.get_ydata()[0] == pytest.approx(results.settings_table().loc[0.0, metric]) for line in zeros)
         (slashes,) = [text for text in ax.texts if text.get_text() == "//"]
         assert ticks["0"] < slashes.get_position()[0] < STRENGTHS[1]
 
@@ -189,7 +189,7 @@ def test_both_choices_are_marked_where_results_choose():
         for marker, l2 in (("*", lowest), ("D", careful)):
             (star,) = [line for line in ax.get_lines() if line.get_marker() == marker]
             assert star.get_xdata()[0] == l2
-            assert star.get_ydata()[0] == pytest.approx(results.table().loc[l2, metric])
+            assert star.get_ydata()[0] == pytest.approx(results.settings_table().loc[l2, metric])
             assert any(list(line.get_xdata()) == [l2, l2] for line in ax.get_lines()), "a line from bottom to top"
 
 
@@ -204,7 +204,7 @@ def test_the_gap_is_shaded_from_training_to_validation_loss():
     results = synthetic()
     ax = validation_curve(results).axes[1]
     assert legend(ax) == ["validation", "training", "gap"]
-    table = results.table()
+    table = results.settings_table()
     at_zero, others = [c.get_paths()[0].vertices for c in ax.collections if isinstance(c, PolyCollection)]
     assert sorted(set(at_zero[:, 1])) == pytest.approx(list(table.loc[0.0, ["train_loss", "val_loss"]]))
     for l2 in STRENGTHS[1:]:
