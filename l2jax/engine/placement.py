@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -17,21 +16,10 @@ from l2jax.engine.grid import EVALUATION_BATCH
 from l2jax.engine.programs import PER_TRIAL, SHARED, Programs, compile_programs
 from l2jax.engine.snapshot import rows_of
 from l2jax.engine.tuning import Tuning, autotune, default_tuning, fastest_of
-from l2jax.network.cnn import Model, cnn_for, model_name
-from l2jax.network.fused import DEFAULT_LOWERING, Lowering
+from l2jax.network.cnn import ModelFn, default_model, model_name
+from l2jax.network.fused import DEFAULT_LOWERING
 from l2jax.trial import train
 from l2jax.trial.train import Data, Part, TrainState, Trial
-
-
-def sweeps_own(
-    config: SweepConfig,
-    image_shape: Any,
-    num_classes: int,
-    few_products: int = DEFAULT_LOWERING.few_products,
-) -> Model:
-    """The network of a sweep that is given none."""
-    dtype = jnp.bfloat16 if config.bfloat16 else jnp.float32
-    return cnn_for(image_shape, num_classes, Lowering(dtype, few_products))
 
 
 class Placement:
@@ -49,7 +37,7 @@ class Placement:
         trials: Trial,
         data: Data,
         num_classes: int,
-        model: Model | None,
+        model: ModelFn | None,
         optimizer: train.Optimizer,
     ):
         self.trials, self._config, self._own_model, self._optimizer = trials, config, model, optimizer
@@ -121,8 +109,13 @@ class Placement:
         """These trials on the devices."""
         return self.put_rows(rows_of(self.trials, which))
 
-    def model(self, few_products: int = DEFAULT_LOWERING.few_products) -> Model:
-        return self._own_model or sweeps_own(self._config, self._image_shape, self._num_classes, few_products)
+    def model(self, few_products: int = DEFAULT_LOWERING.few_products) -> ModelFn:
+        return self._own_model or default_model(
+            self._image_shape, self._num_classes, bfloat16=self._config.bfloat16, few_products=few_products
+        )
+
+    def model_name(self) -> str:
+        return model_name(self._own_model) if self._own_model else "cnn"
 
     def abstract_state(self) -> TrainState:
         """The shapes of one trial's state."""
@@ -167,7 +160,7 @@ class Placement:
         what = (
             self.devices[0].device_kind,
             jax.__version__,
-            model_name(self.model()),
+            self.model_name(),
             self._image_shape,
             self._num_classes,
             self._config.batch_size,

@@ -13,7 +13,7 @@ from flax import nnx
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from l2jax.network.cnn import Model
+from l2jax.network.cnn import ModelFn
 from l2jax.trial import train
 from l2jax.trial.train import Data, Trial
 
@@ -36,7 +36,7 @@ class Programs(NamedTuple):
 
 
 def compile_programs(
-    model: Model,
+    model: ModelFn,
     optimizer: train.Optimizer,
     batch_size: int,
     evaluation_batch: int,

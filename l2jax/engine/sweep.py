@@ -22,11 +22,11 @@ from l2jax.engine.chunk import Chunk, chunk_of
 from l2jax.engine.collect import collect
 from l2jax.engine.devices import Plan, use_every_core
 from l2jax.engine.grid import make_trials, share_data
-from l2jax.engine.placement import Placement, sweeps_own
+from l2jax.engine.placement import Placement
 from l2jax.engine.snapshot import Epoch as Epoch
 from l2jax.engine.snapshot import Progress, check_progress, each_of, part_of, places_of, progress_of, state_of
 from l2jax.errors import InvalidInputError
-from l2jax.network.cnn import Model, check_model, model_name
+from l2jax.network.cnn import ModelFn, check_model, default_model
 from l2jax.results.results import Results
 from l2jax.trial import train
 from l2jax.trial.train import Part, TrainState
@@ -37,7 +37,7 @@ def sweep(
     seeds: int = SweepConfig.seeds,
     *,
     dataset: str | Dataset | tuple[ArrayLike, ArrayLike] = SweepConfig.dataset,
-    model: Model | None = None,
+    model: ModelFn | None = None,
     optimizer: train.Optimizer = optax.adam,
     **options: Any,
 ) -> Results:
@@ -83,7 +83,7 @@ class Sweep:
         self,
         config: SweepConfig,
         dataset: Dataset,
-        model: Model | None = None,
+        model: ModelFn | None = None,
         optimizer: train.Optimizer = optax.adam,
     ):
         use_every_core(config.devices)
@@ -91,7 +91,8 @@ class Sweep:
         image_shape, num_classes = self.dataset.images.shape[1:], self.dataset.num_classes
         if model and config.bfloat16:
             raise InvalidInputError("bfloat16", "a model of your own", "l2jax.CNN, or layers with dtype=jnp.bfloat16")
-        params = check_model(model or sweeps_own(config, image_shape, num_classes), image_shape, num_classes)
+        network = model or default_model(image_shape, num_classes, bfloat16=config.bfloat16)
+        params = check_model(network, image_shape, num_classes)
         self._num_params = sum(param.size for param in jax.tree.leaves(params))
         self._layers = tuple(jax.eval_shape(train.squared_norms, params))
         self.axes = {name: getattr(config, name) for name in HYPERPARAMETERS}
@@ -258,7 +259,7 @@ class Sweep:
         packages = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
         return {
             "sweep": dataclasses.asdict(self.config),
-            "model": model_name(self.placement.model()),
+            "model": self.placement.model_name(),
             "num_params": self._num_params,
             "num_trials": self.num_trials,
             "data": self.dataset.digest,
