@@ -1,4 +1,4 @@
-"""The network, written for one trial, and the check of a person's own."""
+"""The built-in network, written for one trial, and the check of networks that people bring."""
 
 from __future__ import annotations
 
@@ -12,8 +12,44 @@ from jax import Array, lax
 from l2jax.errors import InvalidInputError
 from l2jax.network.fused import DEFAULT_LOWERING, Lowering, conv_relu_max_pool
 
-Model = Callable[[nnx.Rngs], nnx.Module]
+ModelFn = Callable[[nnx.Rngs], nnx.Module]
 """Makes the network of one trial."""
+
+GLOROT = nnx.initializers.glorot_uniform()
+
+
+class ConvReluPool(nnx.Conv):
+    """3x3 convolution without padding, ReLU and 2x2 max-pooling, with the parameters of `nnx.Conv`."""
+
+    def __init__(self, in_features: int, out_features: int, *, lowering: Lowering, rngs: nnx.Rngs):
+        super().__init__(in_features, out_features, (3, 3), padding="VALID", kernel_init=GLOROT, rngs=rngs)
+        self.lowering = lowering
+
+    def __call__(self, x_CHWB: Array) -> Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """(C, H, W, B) to (O, (H - 2) // 2, (W - 2) // 2, B)."""
+        assert self.bias is not None  # as it would be with use_bias=False
+        return conv_relu_max_pool(x_CHWB, self.kernel[...], self.bias[...], self.lowering)
+
+
+class FlattenLinear(nnx.Linear):
+    """A dense layer on the flattened activations of each image, with the parameters of `nnx.Linear`.
+
+    The kernel's rows follow (H, W, C), as those of a dense layer behind Flax's own convolutions.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, lowering: Lowering, rngs: nnx.Rngs):
+        super().__init__(in_features, out_features, kernel_init=GLOROT, rngs=rngs)
+        self.lowering = lowering
+
+    def __call__(self, x_CHWB: Array) -> Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """(C, H, W, B) to (B, O)."""
+        assert self.bias is not None  # as it would be with use_bias=False
+        channels, rows, cols, _ = x_CHWB.shape
+        kernel_NO = self.kernel[...]
+        kernel_NO = kernel_NO.reshape(rows, cols, channels, -1).transpose(2, 0, 1, 3).reshape(kernel_NO.shape)
+        x_NB, kernel_NO = (a.astype(self.lowering.dtype) for a in (x_CHWB.reshape(len(kernel_NO), -1), kernel_NO))
+        out_BO = lax.dot_general(x_NB, kernel_NO, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        return out_BO + self.bias[...][None]
 
 
 class CNN(nnx.Module):
@@ -21,6 +57,12 @@ class CNN(nnx.Module):
 
     Kernels are Glorot-uniform (Glorot and Bengio, 2010), biases zero. The parameters are those of `nnx.Conv` and
     `nnx.Linear`, so that they fit the same network made of plain Flax layers.
+
+    Args:
+      image_shape: (H, W, C), at least 10x10 pixels.
+      num_classes: number of logits.
+      lowering: how convolutions and the dense layer are computed.
+      rngs: random streams; the parameters come from `params`.
     """
 
     def __init__(
@@ -31,55 +73,57 @@ class CNN(nnx.Module):
         lowering: Lowering = DEFAULT_LOWERING,
         rngs: nnx.Rngs,
     ):
-        """For images (H, W, C) of at least 10x10 pixels."""
-        self.lowering = lowering
         height, width, channels = image_shape
         self.pooled_size = tuple(((size - 2) // 2 - 2) // 2 for size in (height, width))
-        glorot = {"kernel_init": nnx.initializers.glorot_uniform(), "rngs": rngs}
-        self.conv1 = nnx.Conv(channels, 32, (3, 3), padding="VALID", **glorot)
-        self.conv2 = nnx.Conv(32, 64, (3, 3), padding="VALID", **glorot)
-        self.dense = nnx.Linear(64 * self.pooled_size[0] * self.pooled_size[1], num_classes, **glorot)
+        num_features = 64 * self.pooled_size[0] * self.pooled_size[1]
+        self.conv1 = ConvReluPool(channels, 32, lowering=lowering, rngs=rngs)
+        self.conv2 = ConvReluPool(32, 64, lowering=lowering, rngs=rngs)
+        self.dense = FlattenLinear(num_features, num_classes, lowering=lowering, rngs=rngs)
 
     def __call__(self, images: Array) -> Array:
         """Images (B, H, W, C) in [0, 1] to logits (B, classes)."""
-        rows, cols = self.pooled_size
-        # Pooling leaves out odd last rows and columns: of 28, the last two reach no logit.
-        x = images[:, : 4 * rows + 6, : 4 * cols + 6].transpose(3, 1, 2, 0)
-        x = conv_relu_max_pool(x, *_params(self.conv1), self.lowering)
-        x = conv_relu_max_pool(x, *_params(self.conv2), self.lowering)
-        kernel, bias = _params(self.dense)
-        # The dense kernel's rows follow a flattened (H, W, C) activation; x is (C, H, W, B).
-        kernel = kernel.reshape(rows, cols, 64, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
-        x, kernel = (factor.astype(self.lowering.dtype) for factor in (x.reshape(len(kernel), -1), kernel))
-        logits = lax.dot_general(x, kernel, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-        return logits + bias[None]
+        x = self._crop(images).transpose(3, 1, 2, 0)  # the layers take (C, H, W, B)
+        x = self.conv1(x)
+        x = self.conv2(x)
+        return self.dense(x)
+
+    def _crop(self, images: Array) -> Array:
+        """Leaves out last rows and columns that reach no logit, because pooling drops odd ones: of 28, two."""
+        rows, cols = (4 * size + 6 for size in self.pooled_size)
+        return images[:, :rows, :cols]
 
 
-def _params(layer: nnx.Conv | nnx.Linear) -> tuple[Array, Array]:
-    """Kernel and bias."""
-    assert layer.bias is not None  # as it would be with use_bias=False
-    return layer.kernel[...], layer.bias[...]
+def default_model(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    bfloat16: bool = False,
+    few_products: int = DEFAULT_LOWERING.few_products,
+) -> ModelFn:
+    """The network of a sweep that is given none: `CNN`.
 
-
-def cnn_for(image_shape: tuple[int, int, int], num_classes: int, lowering: Lowering = DEFAULT_LOWERING) -> Model:
-    """`CNN` for these images."""
-    if min(image_shape[:2]) < 10:
-        raise InvalidInputError(
-            "dataset", f"images of {image_shape[0]}x{image_shape[1]}", "10x10 or more for l2jax.CNN"
-        )
-
-    def cnn(rngs: nnx.Rngs) -> CNN:
-        return CNN(image_shape, num_classes, lowering=lowering, rngs=rngs)
-
-    return cnn
-
-
-def check_model(model: Model, image_shape: tuple[int, ...], num_classes: int) -> nnx.State:
-    """Returns the shapes of a model's parameters.
+    Args:
+      image_shape: (H, W, C).
+      num_classes: number of logits.
+      bfloat16: whether the inputs of matrix products are rounded to bfloat16.
+      few_products: see `Lowering`.
 
     Raises:
-      InputError: for a model that has other state than parameters, none of them named kernel, on which the
-        penalty falls, or that does not return logits.
+      InputError: for images smaller than 10x10.
+    """
+    if min(image_shape[:2]) < 10:
+        size = f"images of {image_shape[0]}x{image_shape[1]}"
+        raise InvalidInputError("dataset", size, "10x10 or more for l2jax.CNN")
+    lowering = Lowering(jnp.bfloat16 if bfloat16 else jnp.float32, few_products)
+    return lambda rngs: CNN(image_shape, num_classes, lowering=lowering, rngs=rngs)
+
+
+def check_model(model: ModelFn, image_shape: tuple[int, ...], num_classes: int) -> nnx.State:
+    """Checks that a sweep can train a network, and returns the shapes of its parameters.
+
+    Raises:
+      InputError: for a network that has other state than parameters, that has no parameter named kernel, on which the
+        penalty falls, or that does not return logits (B, num_classes).
     """
     network = nnx.eval_shape(lambda: model(nnx.Rngs(0)))
     _, params, others = nnx.split(network, nnx.Param, ...)
@@ -98,8 +142,8 @@ def check_model(model: Model, image_shape: tuple[int, ...], num_classes: int) ->
     return params
 
 
-def model_name(model: Model) -> str:
-    """Of the function, or of the network that it makes, where the function has none of its own."""
+def model_name(model: ModelFn) -> str:
+    """The name of a function that makes a network; for a lambda, that of the network's class."""
     name = getattr(model, "__name__", type(model).__name__)
     return name if name != "<lambda>" else type(nnx.eval_shape(lambda: model(nnx.Rngs(0)))).__name__
 

@@ -8,7 +8,10 @@ on CPU and often slowly on GPU; inside a `scan` it does not optimise convolution
     l2jax.ops.max_pool(x, (2, 2), strides=(2, 2))
 
 What they do not support is an error, never a slow way round. For the block that `l2jax.CNN` is made of there is a
-faster operation: `l2jax.fused.conv_relu_max_pool`.
+faster operation: `l2jax.network.fused.conv_relu_max_pool`.
+
+Names carry shapes: B images, H and W their rows and columns, C input and O output channels, h and w rows and columns of
+the output, K and K those of the kernel, N = K * K * C products per output.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 Padding = str | Sequence[tuple[int, int]]
+Shape = Sequence[int]
 
 
 def conv_general_dilated(
@@ -70,33 +74,42 @@ def conv_general_dilated(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _conv(x, kernel, strides, precision, dtype):
-    return _conv_fwd(x, kernel, strides, precision, dtype)[0]
+def _conv(
+    x_BHWC: Array, kernel_KKCO: Array, strides: Shape, precision: lax.PrecisionLike, dtype: DTypeLike | None
+) -> Array:
+    return _conv_fwd(x_BHWC, kernel_KKCO, strides, precision, dtype)[0]
 
 
-def _conv_fwd(x, kernel, strides, precision, dtype):
-    matrix, columns = kernel.reshape(-1, kernel.shape[-1]), _columns(x, kernel, strides)
-    out = jnp.tensordot(columns, matrix, 1, precision=precision, preferred_element_type=dtype)
-    return out, (x, kernel)
+def _conv_fwd(
+    x_BHWC: Array, kernel_KKCO: Array, strides: Shape, precision: lax.PrecisionLike, dtype: DTypeLike | None
+) -> tuple[Array, tuple[Array, Array]]:
+    kernel_NO = kernel_KKCO.reshape(-1, kernel_KKCO.shape[-1])
+    columns_BhwN = _columns(x_BHWC, kernel_KKCO.shape, strides)
+    out_BhwO = jnp.tensordot(columns_BhwN, kernel_NO, 1, precision=precision, preferred_element_type=dtype)
+    return out_BhwO, (x_BHWC, kernel_KKCO)
 
 
-def _conv_bwd(strides, precision, dtype, saved, d_out):
-    x, kernel = saved
+def _conv_bwd(
+    strides: Shape, precision: lax.PrecisionLike, dtype: DTypeLike | None, saved: tuple[Array, Array], d_out_BhwO: Array
+) -> tuple[Array, Array]:
+    x_BHWC, kernel_KKCO = saved
+    kernel_shape = kernel_KKCO.shape
     dot = functools.partial(jnp.tensordot, precision=precision, preferred_element_type=dtype)
     # The columns to the right: the other way round, this product takes up to twice as long on CPU.
-    d_matrix = dot(d_out, _columns(x, kernel, strides), ((0, 1, 2), (0, 1, 2)))
-    d_kernel = jnp.moveaxis(d_matrix.reshape(-1, *kernel.shape[:3]), 0, -1)
-    d_columns = dot(d_out, kernel.reshape(-1, kernel.shape[-1]), (3, 1))
-    d_taps = jnp.split(d_columns, kernel.shape[0] * kernel.shape[1], axis=-1)
-    return _add_taps(d_taps, x.shape, kernel.shape[:2], strides).astype(x.dtype), d_kernel.astype(kernel.dtype)
+    d_kernel_ON = dot(d_out_BhwO, _columns(x_BHWC, kernel_shape, strides), ((0, 1, 2), (0, 1, 2)))
+    d_kernel_KKCO = jnp.moveaxis(d_kernel_ON.reshape(-1, *kernel_shape[:3]), 0, -1)
+    d_columns_BhwN = dot(d_out_BhwO, kernel_KKCO.reshape(-1, kernel_shape[-1]), (3, 1))
+    d_taps_BhwC = jnp.split(d_columns_BhwN, kernel_shape[0] * kernel_shape[1], axis=-1)
+    d_x_BHWC = _add_taps(d_taps_BhwC, x_BHWC.shape, kernel_shape[:2], strides)
+    return d_x_BHWC.astype(x_BHWC.dtype), d_kernel_KKCO.astype(kernel_KKCO.dtype)
 
 
 _conv.defvjp(_conv_fwd, _conv_bwd)
 
 
-def _columns(x, kernel, strides):
-    """What each output multiplies with the kernel: (B, OH, OW, KH * KW * C)."""
-    return jnp.concatenate(_taps(x, kernel.shape[:2], strides), axis=-1)
+def _columns(x_BHWC: Array, kernel_shape: Shape, strides: Shape) -> Array:
+    """For each output the inputs that the kernel is multiplied with: (B, h, w, N)."""
+    return jnp.concatenate(_taps(x_BHWC, kernel_shape[:2], strides), axis=-1)
 
 
 def max_pool(
@@ -125,54 +138,57 @@ def max_pool(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _max_pool(x, window, strides):
-    return functools.reduce(jnp.maximum, _taps(x, window, strides))
+def _max_pool(x_BHWC: Array, window: Shape, strides: Shape) -> Array:
+    return functools.reduce(jnp.maximum, _taps(x_BHWC, window, strides))
 
 
-def _max_pool_fwd(x, window, strides):
-    taps = _taps(x, window, strides)
-    top = functools.reduce(jnp.maximum, taps)
-    first = len(taps) - 1
+def _max_pool_fwd(x_BHWC: Array, window: Shape, strides: Shape) -> tuple[Array, tuple[Array, Array]]:
+    taps_BhwC = _taps(x_BHWC, window, strides)
+    top_BhwC = functools.reduce(jnp.maximum, taps_BhwC)
+    first = len(taps_BhwC) - 1
     for n in reversed(range(first)):
-        first = jnp.where(taps[n] == top, n, first)
-    return top, (jnp.asarray(first, jnp.int32), x)
+        first = jnp.where(taps_BhwC[n] == top_BhwC, n, first)
+    return top_BhwC, (jnp.asarray(first, jnp.int32), x_BHWC)
 
 
-def _max_pool_bwd(window, strides, saved, d_top):
-    first, x = saved
-    d_taps = [jnp.where(first == n, d_top, 0) for n in range(window[0] * window[1])]
-    return (_add_taps(d_taps, x.shape, window, strides),)
+def _max_pool_bwd(window: Shape, strides: Shape, saved: tuple[Array, Array], d_top_BhwC: Array) -> tuple[Array]:
+    first_BhwC, x_BHWC = saved
+    d_taps_BhwC = [jnp.where(first_BhwC == n, d_top_BhwC, 0) for n in range(window[0] * window[1])]
+    return (_add_taps(d_taps_BhwC, x_BHWC.shape, window, strides),)
 
 
 _max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
 
 
-def _taps(x, window, strides):
-    """What windows of x (B, H, W, C) hold at each of their positions: arrays (B, OH, OW, C)."""
-    rows, cols = ((size - w) // s + 1 for size, w, s in zip(x.shape[1:3], window, strides, strict=True))
+def _taps(x_BHWC: Array, window: Shape, strides: Shape) -> list[Array]:
+    """For each position in a window the inputs that windows hold there: arrays (B, h, w, C)."""
+    rows, cols = ((size - w) // s + 1 for size, w, s in zip(x_BHWC.shape[1:3], window, strides, strict=True))
     return [
-        x[:, i : i + (rows - 1) * strides[0] + 1 : strides[0], j : j + (cols - 1) * strides[1] + 1 : strides[1]]
+        x_BHWC[:, i : i + (rows - 1) * strides[0] + 1 : strides[0], j : j + (cols - 1) * strides[1] + 1 : strides[1]]
         for i, j in itertools.product(range(window[0]), range(window[1]))
     ]
 
 
-def _add_taps(d_taps, x_shape, window, strides):
-    """The transpose of `_taps`: adds each value up where it was copied from.
+def _add_taps(d_taps_BhwC: Sequence[Array], x_shape: Shape, window: Shape, strides: Shape) -> Array:
+    """The transpose of `_taps`: adds each value up where it was copied from, (B, H, W, C).
 
     A position in the windows sees every stride-th row and column of x. Where these are dealt out to planes, one for
-    each pair of remainders, it sees one of the planes, without gaps.
+    each pair of remainders, it sees one of the planes, without gaps. `fused._add_phase_columns` does the same for
+    stride 2, with the batch last.
     """
-    (batch, height, width, channels), (rows, cols) = x_shape, d_taps[0].shape[1:3]
-    plane = jnp.zeros((batch, -(-height // strides[0]), -(-width // strides[1]), channels), d_taps[0].dtype)
+    (batch, height, width, channels), (rows, cols) = x_shape, d_taps_BhwC[0].shape[1:3]
+    plane = jnp.zeros((batch, -(-height // strides[0]), -(-width // strides[1]), channels), d_taps_BhwC[0].dtype)
     planes = [[plane] * strides[1] for _ in range(strides[0])]
-    for (i, j), d_tap in zip(itertools.product(*map(range, window)), d_taps, strict=True):
+    for (i, j), d_tap_BhwC in zip(itertools.product(*map(range, window)), d_taps_BhwC, strict=True):
         (u, p), (v, q) = divmod(i, strides[0]), divmod(j, strides[1])
-        planes[p][q] = planes[p][q].at[:, u : u + rows, v : v + cols].add(d_tap)
-    of_rows = [jnp.stack(one, axis=3).reshape(batch, plane.shape[1], -1, channels) for one in planes]
-    return jnp.stack(of_rows, axis=2).reshape(batch, -1, of_rows[0].shape[2], channels)[:, :height, :width]
+        planes[p][q] = planes[p][q].at[:, u : u + rows, v : v + cols].add(d_tap_BhwC)
+    by_row = [jnp.stack(one_row, axis=3).reshape(batch, plane.shape[1], -1, channels) for one_row in planes]
+    d_x = jnp.stack(by_row, axis=2).reshape(batch, -1, by_row[0].shape[2], channels)
+    return d_x[:, :height, :width]
 
 
-def _pads(x, window, strides, padding):
+def _pads(x: Array, window: Shape, strides: Shape, padding: Padding) -> list[tuple[int, int]]:
+    """Padding before and after each axis of x (B, H, W, C)."""
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
     return [(0, 0), *padding, (0, 0)]
