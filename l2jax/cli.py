@@ -9,7 +9,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_origin
+from typing import Any, NamedTuple, TypeVar, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -20,6 +20,9 @@ from l2jax.results.files import read_config
 from l2jax.run.options import RunOptions
 
 # JAX and matplotlib take seconds to import: `l2jax.run.session` does it, after --help and wrong options.
+
+
+T = TypeVar("T", SweepConfig, RunOptions)
 
 
 class Command(NamedTuple):
@@ -142,12 +145,15 @@ def parse(argv: Sequence[str]) -> Command | None:
         raise InvalidInputError("command line", unknown[0], " or ".join([*near, "what --help lists"]))
     if options.list_recipes:
         return None
-    sweep, run = (
-        cls(**{name: getattr(options, name) for name in cls.__dataclass_fields__}) for cls in (SweepConfig, RunOptions)
-    )
-    if run.resume:
-        sweep.check_extends(before)
-    return Command(sweep, run)
+    command = Command(_part(SweepConfig, options), _part(RunOptions, options))
+    if command.run.resume:
+        command.sweep.check_extends(before)
+    return command
+
+
+def _part(cls: type[T], options: _Options) -> T:
+    """The options that are fields of one of the two dataclasses, now checked."""
+    return cls(**{field.name: getattr(options, field.name) for field in dataclasses.fields(cls)})
 
 
 def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
@@ -165,7 +171,7 @@ def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
     def show(default: object) -> list[str]:
         if isinstance(default, tuple):
-            return DEFAULT_STRENGTHS.split() if default == SweepConfig.l2 else [f"{value:g}" for value in default]
+            return [*DEFAULT_STRENGTHS.split()] if default == SweepConfig.l2 else [f"{value:g}" for value in default]
         none = "all" if info.type == int | None else "none"
         return [none if default is None else str(default)]
 

@@ -18,7 +18,9 @@ import l2jax
 from l2jax import cli
 from l2jax.config import RECIPES, SweepConfig
 from l2jax.results.verdict import verdict
-from l2jax.run import session as run
+from l2jax.run import session
+from l2jax.run.folder import make_run_dir
+from l2jax.run.options import RunOptions
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--train-size", "70", "--val-size", "32", "--epochs", "2", "--l2", "0", "1e-2", "--seeds", "2"]
@@ -38,8 +40,7 @@ def in_empty_folder(tmp_path, monkeypatch):
 
 
 def test_no_words_give_the_defaults():
-    assert cli.parse([]) == cli.Options()
-    assert cli.parse([]).sweep == SweepConfig()
+    assert cli.parse([]) == cli.Command(SweepConfig(), RunOptions())
 
 
 def test_every_option_is_read():
@@ -49,7 +50,8 @@ def test_every_option_is_read():
         "--data-dir elsewhere --bfloat16 --devices 2 --trials-at-once 6 --autotune --run-dir here "
         "--profile there --quiet"
     )
-    assert cli.parse(words.split()) == cli.Options(
+    command = cli.parse(words.split())
+    assert command.sweep == SweepConfig(
         l2=(0.0, 1e-3, 1e-2, 1e-1),
         seeds=5,
         epochs=7,
@@ -66,10 +68,8 @@ def test_every_option_is_read():
         devices=2,
         trials_at_once=6,
         autotune=True,
-        run_dir=Path("here"),
-        profile=Path("there"),
-        quiet=True,
     )
+    assert command.run == RunOptions(run_dir=Path("here"), profile=Path("there"), quiet=True)
 
 
 def test_options_change_parts_of_a_recipe():
@@ -103,7 +103,7 @@ def test_help_has_every_option_with_its_default(capsys):
     shown = {"l2": "0 log:1e-3:1e-1:3", "learning_rate": "0.001", "weight_decay": "0", "label_smoothing": "0"}
     shown |= dict.fromkeys(("devices", "trials_at_once"), "all")
     shown |= dict.fromkeys(("data_dir", "run_dir", "resume", "profile"), "none")
-    for field in dataclasses.fields(cli.Options):
+    for field in dataclasses.fields(cli._Options):
         line = re.search(rf"--{field.name.replace('_', '-')} [^()]*\(default: ([^)]*)\)", text)
         assert line, field.name
         assert line[1] == shown.get(field.name, str(field.default))
@@ -310,8 +310,8 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
 
 
 def test_quiet_prints_nothing(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(run, "plot", SimpleNamespace(figures=lambda _: []))  # to draw takes seconds
-    monkeypatch.setattr(run, "write_report", lambda *_: None)
+    monkeypatch.setattr(session, "plot", SimpleNamespace(figures=lambda _: []))  # to draw takes seconds
+    monkeypatch.setattr(session, "write_report", lambda *_: None)
     assert cli.main([*TINY, "--epochs", "1", "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
     (run_dir,) = (tmp_path / "runs").iterdir()
@@ -320,7 +320,7 @@ def test_quiet_prints_nothing(tmp_path, capfd, monkeypatch):
 
 
 def test_runs_of_the_same_second_do_not_collide():
-    assert len({run._make_run_dir(None) for _ in range(5)}) == 5
+    assert len({make_run_dir(None) for _ in range(5)}) == 5
 
 
 @pytest.mark.slow  # within a process, it is in test_run.py

@@ -102,7 +102,7 @@ def test_bad_strengths(words, given):
 )
 def test_bad_option(option):
     ((name, value),) = option.items()
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         SweepConfig(**option)
     assert str(caught.value).startswith(f"{name}: got {value}; accepted: ")
     assert (caught.value.option, caught.value.given) == (name, value)

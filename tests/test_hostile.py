@@ -112,8 +112,8 @@ def test_damaged_checkpoints_are_left_out_and_what_they_held_is_trained_again(ti
         for _ in range(chosen.choice([1, 1, 2, 5])):
             damage(chosen.choice(files_of(folder / "checkpoints")), chosen)
         sweep, before = tiny_run.sweep(), len(warned)
-        for progress, _ in Checkpoints(folder).load(sweep.check, warned.append):
-            sweep.restore(progress)
+        for snapshot, _ in Checkpoints(folder).load(sweep.check_snapshot, warned.append):
+            sweep.restore(snapshot)
         assert len(warned) > before
         for _ in sweep.epochs():
             pass
@@ -170,7 +170,7 @@ def test_loading_executes_nothing(run_dir, tmp_path, monkeypatch):
         seal(folder)
     (tmp_path / "run" / "SHA256SUMS").unlink()
     sweep, warned = tiny_run.sweep(), []
-    assert not list(Checkpoints(tmp_path / "run").load(sweep.check, warned.append))
+    assert not list(Checkpoints(tmp_path / "run").load(sweep.check_snapshot, warned.append))
     assert len(warned) == 4
     for read in (l2jax.load_results, read_config):
         with pytest.raises(InputError):
@@ -187,8 +187,8 @@ def test_arrays_larger_than_a_sweep_can_have_are_refused_before_memory_is_taken(
     """The shapes that a checkpoint claims are a million times larger, with checksums as they should be."""
     shutil.copytree(run_dir, tmp_path / "run")
     (newest,) = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1:]
-    progress, description = next(Checkpoints(run_dir).load(lambda _: None, pytest.fail))
-    huge = progress._replace(state={name: np.zeros((10**7,), np.uint8) for name in progress.state})
+    snapshot, description = next(Checkpoints(run_dir).load(lambda _: None, pytest.fail))
+    huge = snapshot._replace(state={name: np.zeros((10**7,), np.uint8) for name in snapshot.state})
     Checkpoints(tmp_path / "run").save(huge, description)
     warned: list[str] = []
     checks = []
@@ -196,11 +196,11 @@ def test_arrays_larger_than_a_sweep_can_have_are_refused_before_memory_is_taken(
     def check(shapes):
         checks.append(shapes)
         assert all(not isinstance(leaf, np.ndarray) for leaf in shapes.state.values())
-        tiny_run.sweep().check(shapes)
+        tiny_run.sweep().check_snapshot(shapes)
 
     found = next(Checkpoints(tmp_path / "run").load(check, warned.append))
     assert [line.rpartition(": ")[2] for line in warned] == ["the state of another network or optimizer"]
-    assert len(checks) == 2 and found.progress.metrics.keys() == progress.metrics.keys()
+    assert len(checks) == 2 and found.snapshot.metrics.keys() == snapshot.metrics.keys()
     assert newest.exists()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -101,7 +101,7 @@ def plan_chunks(
         num_chunks = math.ceil(num_trials / at_most)
         size = math.ceil(num_trials / num_chunks)
         programs = compile_for(size)
-        memory = programs.train_epoch.memory_analysis()
+        memory: Any = programs.train_epoch.memory_analysis()
         arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
         bytes_needed = (arrays + memory.temp_size_in_bytes) * num_devices
         return Plan(size, num_chunks, bytes_needed, bytes_free, tuning, programs)

@@ -63,8 +63,7 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
         accepted = "l2jax.CNN, or layers with dtype=jnp.bfloat16"
         raise InvalidInputError("bfloat16", "a model of your own", accepted)
     image_shape, num_classes = dataset.images.shape[1:], dataset.num_classes
-    built_in = default_model(image_shape, num_classes) if own_model is None else None
-    params = check_model(own_model or built_in, image_shape, num_classes)
+    params = check_model(own_model or default_model(image_shape, num_classes), image_shape, num_classes)
     axes = {name: getattr(config, name) for name in HYPERPARAMETERS}
     axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
     trials = make_trials(axes)

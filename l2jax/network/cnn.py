@@ -146,10 +146,3 @@ def model_name(model: ModelFn) -> str:
     """The name of a function that makes a network; for a lambda, that of the network's class."""
     name = getattr(model, "__name__", type(model).__name__)
     return name if name != "<lambda>" else type(nnx.eval_shape(lambda: model(nnx.Rngs(0)))).__name__
-
-
-ModelFn = Model
-
-
-def default_model(image_shape, num_classes, *, bfloat16=False, few_products=DEFAULT_LOWERING.few_products):
-    return cnn_for(image_shape, num_classes, Lowering(jnp.bfloat16 if bfloat16 else jnp.float32, few_products))

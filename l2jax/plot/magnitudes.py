@@ -14,8 +14,8 @@ from matplotlib.ticker import NullLocator
 from l2jax.plot.curves import strength_legend, strength_styles
 from l2jax.plot.style import finish, trials_shown
 from l2jax.results.comparisons import magnitude_shares
+from l2jax.results.metrics import MAGNITUDE_EDGES as EDGES
 from l2jax.results.results import Results
-from l2jax.trial.magnitudes import EDGES
 
 MOST_STRENGTHS, MOST_COLUMNS = 5, 3
 

@@ -17,9 +17,9 @@ import xarray as xr
 from l2jax.report import marks
 from l2jax.report.marks import Chart
 from l2jax.results import comparisons
+from l2jax.results.metrics import MAGNITUDES as MIDDLES
 from l2jax.results.metrics import REPLICATES
 from l2jax.results.results import Results
-from l2jax.trial.magnitudes import MIDDLES
 
 
 def over_epochs(results: Results) -> list[Chart]:

@@ -22,8 +22,8 @@ from l2jax.atomic import check_sealed, seal, to_disk, write_whole
 from l2jax.engine.grid import trial_keys
 from l2jax.engine.snapshot import Snapshot
 from l2jax.errors import reason
-from l2jax.results.metrics import RENAMED
 from l2jax.results.files import CONFIG
+from l2jax.results.metrics import RENAMED
 from l2jax.trial.train import Trial
 
 # Orbax takes a second to import, so it is imported only where a checkpoint is written or read.

@@ -34,7 +34,7 @@ from l2jax.run.options import RunOptions
 from l2jax.run.parameters import params_file
 from l2jax.run.signals import stop_signals
 from l2jax.run.tensorboard import event_files
-from l2jax.run.terminal import print_results, progress_bar
+from l2jax.run.terminal import print_results, progress_bar, show_compilation
 
 Observer = Callable[[EpochRecord], None]
 
@@ -88,9 +88,7 @@ def _train_and_save(
     with contextlib.ExitStack() as stack:
         log = metrics_log(run_dir / "metrics.jsonl", sweep.ledger.records())
         if not sweep.finished:
-            with console.status(f"compiling for {sweep.num_trials} trials"):
-                plan = sweep.compile()
-            console.print(f"{plan}; compiled in {sweep.seconds['compiling']:.1f} s")
+            show_compilation(sweep, console)
             observers: list[Observer] = [log]
             if options.tensorboard:
                 observers.append(stack.enter_context(event_files(sweep.axes, run_dir / "events")))

@@ -20,6 +20,13 @@ from l2jax.results.results import Results
 from l2jax.results.verdict import verdict
 
 
+def show_compilation(sweep: Sweep, console: Console) -> None:
+    """Compiles, and shows that, the plan and the time that it took."""
+    with console.status(f"compiling for {sweep.num_trials} trials"):
+        plan = sweep.compile()
+    console.print(f"{plan}; compiled in {sweep.seconds['compiling']:.1f} s")
+
+
 @contextlib.contextmanager
 def progress_bar(sweep: Sweep, console: Console) -> Iterator[Callable[[EpochRecord], None]]:
     """Shows how far a compiled sweep is: a bar on a terminal, some 20 plain lines elsewhere.

@@ -10,7 +10,7 @@ from helpers.results import METRICS, STRENGTHS, swept_twice, synthetic, with_las
 from scipy import stats
 
 from l2jax.atomic import write_whole
-from l2jax.errors import InputError
+from l2jax.errors import InputError, InvalidInputError
 from l2jax.results.results import Results, load_results
 
 
@@ -210,7 +210,7 @@ def _cut(run_dir, name, keep):
 def test_a_missing_or_damaged_run_folder_is_one_line(tmp_path, damage):
     synthetic().save(tmp_path)
     damage(tmp_path)
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(InvalidInputError) as raised:
         load_results(tmp_path)
     assert (raised.value.option, raised.value.given) == ("run_dir", tmp_path)
     assert "config.json and results.nc" in str(raised.value) and "\n" not in str(raised.value)

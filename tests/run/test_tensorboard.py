@@ -5,7 +5,7 @@ import struct
 import numpy as np
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]: made at run time
 
-from l2jax.engine.snapshot import Epoch
+from l2jax.engine.ledger import EpochRecord
 from l2jax.run.tensorboard import event_files
 
 AXES = {"l2": (0.0, 0.01), "learning_rate": (0.001,), "seed": (0, 1), "fold": (0,)}
@@ -23,20 +23,20 @@ def scalars(folder):
     return found
 
 
-def epoch(number, losses):
+def record(number, losses):
     metrics = {"val_loss": np.array(losses), "kernel_norm": np.ones((4, 3))}
-    return Epoch(number, (0, 1, 2, 3), metrics, 1.0, 1.0)
+    return EpochRecord(number, (0, 1, 2, 3), metrics, 1.0, 1)
 
 
-def test_a_run_a_strength_holds_the_mean_of_what_has_not_diverged(tmp_path):
+def test_values_are_means_over_trials_that_have_not_diverged(tmp_path):
     with event_files(AXES, tmp_path) as write:
-        write(epoch(1, [1.0, 2.0, 3.0, 5.0]))
-        write(epoch(2, [0.5, 1.0, np.nan, 2.0]))
+        write(record(1, [1.0, 2.0, 3.0, 5.0]))
+        write(record(2, [0.5, 1.0, np.nan, 2.0]))
     assert scalars(tmp_path / "l2=0") == {("val_loss", 1): 1.5, ("val_loss", 2): 0.75}
     assert scalars(tmp_path / "l2=0.01") == {("val_loss", 1): 4.0, ("val_loss", 2): 2.0}
 
 
-def test_other_hyperparameters_that_took_several_values_name_the_run(tmp_path):
+def test_swept_hyperparameters_name_the_run(tmp_path):
     with event_files(AXES | {"learning_rate": (0.1, 0.01)}, tmp_path):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {

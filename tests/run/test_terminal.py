@@ -10,43 +10,50 @@ import pytest
 from rich.console import Console
 
 from l2jax.config import SweepConfig
-from l2jax.engine.devices import Plan
-from l2jax.run.terminal import shown
+from l2jax.engine.plan import Plan
+from l2jax.run.terminal import progress_bar, show_compilation
 
 
 def fake_sweep(num_epochs, num_chunks=1):
     config = SweepConfig(l2=tuple(range(8)), seeds=3, epochs=num_epochs)
     at_once = config.num_trials // num_chunks
     chunks = [range(start, start + at_once) for start in range(0, config.num_trials, at_once)]
-    epochs = [
-        SimpleNamespace(epoch=epoch, trials=trials, examples_per_second=12345.6)
-        for trials in chunks
-        for epoch in range(1, num_epochs + 1)
+    records = [
+        SimpleNamespace(number=number, indices=indices, examples_per_second=12345.6)
+        for indices in chunks
+        for number in range(1, num_epochs + 1)
     ]
     sweep = SimpleNamespace(
         config=config,
         num_trials=config.num_trials,
-        plan=Plan(at_once, num_chunks, 250_000_000, 4_000_000_000),
+        compile=lambda: Plan(at_once, num_chunks, 250_000_000, 4_000_000_000, None, None),
         seconds={"compiling": 1.23},
-        history=[],
-        epochs_left=len(epochs),
+        ledger=SimpleNamespace(num_records=0),
+        epochs_left=len(records),
     )
 
-    def train(_):
-        for epoch in epochs:
-            sweep.history.append(epoch)
+    def epochs():
+        for record in records:
             sweep.epochs_left -= 1
-            yield epoch
+            yield record
 
-    sweep.epochs = train
+    sweep.epochs = epochs
     return sweep
+
+
+def train(sweep, console, pause=0.0):
+    """As a run does it."""
+    show_compilation(sweep, console)
+    with progress_bar(sweep, console) as observe:
+        for record in sweep.epochs():
+            observe(record)
+            time.sleep(pause)
 
 
 @pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 39, 1000])
 def test_plain_lines_are_few_and_have_the_first_and_the_last_epoch(count):
     out = io.StringIO()
-    epochs = list(shown(fake_sweep(count), Console(file=out, width=100), None))
-    assert [epoch.epoch for epoch in epochs] == list(range(1, count + 1))
+    train(fake_sweep(count), Console(file=out, width=100))
     plan, *lines = out.getvalue().splitlines()
     assert plan == "24 trials at once: 250 MB of 4,000 MB free; compiled in 1.2 s"
     assert lines[0].startswith(f"epoch 1/{count}: 24 trials, 12,346 trial-examples/s, 0:00:0")
@@ -56,7 +63,7 @@ def test_plain_lines_are_few_and_have_the_first_and_the_last_epoch(count):
 
 def test_chunks_of_trials_are_told_apart():
     out = io.StringIO()
-    assert len(list(shown(fake_sweep(2, num_chunks=3), Console(file=out, width=100), None))) == 6
+    train(fake_sweep(2, num_chunks=3), Console(file=out, width=100))
     plan, *lines = out.getvalue().splitlines()
     assert plan.startswith("8 trials at once, 3 chunks: ")
     trials = [line.split(",")[0] for line in lines]
@@ -65,8 +72,8 @@ def test_chunks_of_trials_are_told_apart():
 
 def test_bar_on_a_terminal():
     out = io.StringIO()
-    for _ in shown(fake_sweep(3), Console(file=out, force_terminal=True, width=80, color_system=None), None):
-        time.sleep(0.2)  # the bar is drawn ten times a second
+    console = Console(file=out, force_terminal=True, width=80, color_system=None)
+    train(fake_sweep(3), console, pause=0.2)  # the bar is drawn ten times a second
     assert "compiling for 24 trials" in out.getvalue()
     assert "epoch 2/3" in out.getvalue()
     assert "24 trials, 12,346 trial-examples/s, 0:00:0" in out.getvalue()
