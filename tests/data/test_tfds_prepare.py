@@ -94,7 +94,7 @@ def assert_made_up(dataset, parts) -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
 def test_name_version_and_features_are_the_official_ones(source, tmp_path, name):
-    folder = prepare(name, tmp_path / "data", source[0])
+    folder = prepare(name, tmp_path / "data", source=source[0])
     stock = tfds.builder(name, data_dir=tmp_path / "nothing_here")
     written = tfds.builder_from_directory(folder)
     assert folder == tmp_path / "data" / name / str(stock.version)
@@ -224,7 +224,7 @@ def test_unusable_files_are_named_and_nothing_is_left(source, tmp_path, file, co
         path.write_bytes(content)
     elif content is not None:
         write_idx(path, content)
-    line = refused("from", "mnist", tmp_path / "data", source[0])
+    line = refused("from", "mnist", tmp_path / "data", source=source[0])
     assert line.startswith(f"from: {path}: ") and problem in line
     assert not (tmp_path / "data").exists()
 
@@ -234,7 +234,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(source, tmp_path, room):
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     with disk_with_room_for(room):
-        line = refused("data_dir", "mnist", data_dir, source[0])
+        line = refused("data_dir", "mnist", data_dir, source=source[0])
     assert line.startswith(f"data_dir: {data_dir}: cannot write mnist (") and "File too large" in line
     assert everything_in(data_dir) == []
 
@@ -249,7 +249,7 @@ def test_a_download_that_fills_the_disk_leaves_nothing(mnist_on_server, tmp_path
 def test_a_folder_that_cannot_be_made_is_told(source, tmp_path):
     data_dir = tmp_path / "a_file" / "data"
     data_dir.parent.write_text("")
-    assert refused("data_dir", "mnist", data_dir, source[0]) == (
+    assert refused("data_dir", "mnist", data_dir, source=source[0]) == (
         f"data_dir: {data_dir}: cannot write mnist (Not a directory)"
     )
 
@@ -259,7 +259,7 @@ def test_an_unwritable_folder_is_told(source, tmp_path):
     tmp_path.chmod(0o555)
     try:
         for data_dir in tmp_path, tmp_path / "data":
-            line = refused("data_dir", "mnist", data_dir, source[0])
+            line = refused("data_dir", "mnist", data_dir, source=source[0])
             assert line == f"data_dir: {data_dir}: cannot write mnist (Permission denied)"
     finally:
         tmp_path.chmod(0o755)
@@ -268,7 +268,7 @@ def test_an_unwritable_folder_is_told(source, tmp_path):
 def test_something_else_in_its_place_is_left_alone(source, tmp_path):
     (tmp_path / "data" / "mnist" / "3.0.1").mkdir(parents=True)
     (tmp_path / "data" / "mnist" / "3.0.1" / "mine").write_text("")
-    line = refused("data_dir", "mnist", tmp_path / "data", source[0])
+    line = refused("data_dir", "mnist", tmp_path / "data", source=source[0])
     assert line == f"data_dir: {tmp_path / 'data'}: cannot write mnist (Directory not empty)"
     assert everything_in(tmp_path / "data") == ["mnist", "mnist/3.0.1", "mnist/3.0.1/mine"]
 
@@ -279,7 +279,7 @@ def test_processes_that_prepare_at_once_end_up_with_one(source, tmp_path):
 import sys, time
 from l2jax.data.tfds_prepare import prepare
 time.sleep(max(0, float(sys.argv[3]) - time.time()))
-print(prepare("mnist", sys.argv[1], sys.argv[2]))
+print(prepare("mnist", sys.argv[1], source=sys.argv[2]))
 """
     command = [sys.executable, "-W", "error", "-c", code, str(data_dir), str(source[0]), str(time.time() + 3)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -315,7 +315,7 @@ def test_wrong_names_are_refused(source, tmp_path, capsys):
         assert refused("dataset", name, tmp_path / "data").startswith(f"dataset: got {name}; accepted: {accepted}")
         assert main([name, "--data-dir", str(tmp_path / "data"), "--from", str(source[0])]) == 2
         assert capsys.readouterr().err.count("\n") == 1
-    line = refused("from", "cifar10", tmp_path / "data", "here")
+    line = refused("from", "cifar10", tmp_path / "data", source="here")
     assert line == "from: got here; accepted: a folder of IDX files for mnist, fashion_mnist, kmnist alone"
     assert not (tmp_path / "data").exists()
 
@@ -377,7 +377,7 @@ def test_cifar10_is_prepared_with_tensorflow(server, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [pytest.param(name, marks=full) for name in ("mnist", "fashion_mnist")])
 def test_full_data_sets_start_in_under_a_second_the_second_time(tmp_path, name):
     folder = Path(os.environ["L2JAX_DATA_DIR"], name)
-    prepare(name, tmp_path, folder)
+    prepare(name, tmp_path, source=folder)
     dataset = load_dataset(name, tmp_path)
     for prefix, images, labels in [
         ("train", dataset.images, dataset.labels),

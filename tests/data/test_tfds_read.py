@@ -15,8 +15,9 @@ import tensorflow_datasets as tfds
 from helpers.fake_data import disk_with_room_for, everything_in, images_like, prepared
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 
-import l2jax.data.tfds_read
-from l2jax.data.tfds_read import CACHE, data_root, decode, find_prepared, read_prepared
+import l2jax.data.tfds_decode
+from l2jax.data.tfds_decode import decode
+from l2jax.data.tfds_read import CACHE, data_root, find_prepared, read_prepared
 from l2jax.errors import UnusableFileError
 
 LABELS = np.array([0, 1, 1, 0, 2, 0, 2])
@@ -99,7 +100,7 @@ def test_arrays_are_kept_for_the_next_time(folder, monkeypatch):
     files = everything_in(folder)
     assert_parts(read_prepared(folder), two_parts(5, 7, 3))
     assert everything_in(folder) == sorted([*files, CACHE])
-    monkeypatch.setattr(l2jax.data.tfds_read, "decode", refuse_to_decode)
+    monkeypatch.setattr(l2jax.data.tfds_decode, "decode", refuse_to_decode)
     assert_parts(read_prepared(folder), two_parts(5, 7, 3))
     assert Path(tfds.builder_from_directory(folder).data_dir) == folder  # which does not mind
 
@@ -125,7 +126,7 @@ def test_what_was_kept_is_not_used_when_damaged(folder, monkeypatch):
     parts, calls = two_parts(5, 7, 3), []
     read_prepared(folder)
     whole, decoded = (folder / CACHE).read_bytes(), decode(folder)
-    monkeypatch.setattr(l2jax.data.tfds_read, "decode", lambda folder: calls.append(folder) or decoded)
+    monkeypatch.setattr(l2jax.data.tfds_decode, "decode", lambda folder: calls.append(folder) or decoded)
     monkeypatch.setattr(os, "fsync", lambda number: None)
     places = [*range(0, len(whole) - 250, 9), *range(len(whole) - 250, len(whole))]  # at the end: zip's directory
     flipped = [whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :] for i in places]
