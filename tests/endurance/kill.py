@@ -67,7 +67,7 @@ def outcome(run_dir: Path) -> tuple:
     return l2jax.load_results(run_dir).data, arrays, [(line["epoch"], line["trials"]) for line in lines]
 
 
-def assert_equal(run_dir: Path, undisturbed: Path) -> None:
+def assert_same_outcome(run_dir: Path, undisturbed: Path) -> None:
     (data, params, epochs), (expected, expected_params, expected_epochs) = outcome(run_dir), outcome(undisturbed)
     assert data.identical(expected)
     assert params.keys() == expected_params.keys()
@@ -107,7 +107,7 @@ def kill(folder: Path, kills: int, undisturbed: Path | None = None, seed: int = 
                     break
             if (run_dir / "results.nc").exists():
                 l2jax.load_results(run_dir)
-        assert_equal(run_dir, undisturbed)
+        assert_same_outcome(run_dir, undisturbed)
     return killed
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers.compare import assert_equal
+from helpers.compare import assert_same_transform
 from jax import lax
 
 from l2jax.network import ops
@@ -37,7 +37,7 @@ def test_convolution_equals_xla(kernel_size, strides, padding):
         out, vjp = jax.vjp(lambda x, k: convolve(x, k, strides, padding, dimension_numbers=NUMBERS), x, kernel)
         return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
 
-    assert_equal(value_and_grads, ops.conv_general_dilated, lax.conv_general_dilated, x, kernel)
+    assert_same_transform(value_and_grads, ops.conv_general_dilated, lax.conv_general_dilated, x, kernel)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 0), (0, 1))])
@@ -50,7 +50,7 @@ def test_pooling_equals_xla(window, strides, padding):
         out, vjp = jax.vjp(lambda x: pool(x, window, strides, padding), x)
         return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
 
-    assert_equal(value_and_grad, ops.max_pool, nnx.max_pool, x)
+    assert_same_transform(value_and_grad, ops.max_pool, nnx.max_pool, x)
 
 
 def network(conv, pool):
@@ -76,7 +76,7 @@ def test_vmap_and_scan_on_real_digits(digits):
         return lax.scan(step, 0, jnp.array([1.0, 0.5]))[1]
 
     ours, theirs = network(ops.conv_general_dilated, ops.max_pool), network(lax.conv_general_dilated, nnx.max_pool)
-    assert_equal(grads, ours, theirs, tolerance=5e-6)
+    assert_same_transform(grads, ours, theirs, tolerance=5e-6)
 
 
 def test_drops_into_nnx_conv():

@@ -152,14 +152,14 @@ def test_asked_to_stop_it_saves_and_can_go_on(number, tmp_path, undisturbed, mon
     assert capfd.readouterr().err.splitlines()[-1] == "interrupted: saved the 4 of 6 epochs that are complete"
     assert l2jax.load_results(tmp_path / "run").data["val_loss"].notnull().sum() == 2 * 4
     assert tiny_run.run(tmp_path / "run", resume=True) == 0
-    kill.assert_equal(tmp_path / "run", undisturbed)
+    kill.assert_same_outcome(tmp_path / "run", undisturbed)
 
 
 def test_a_finished_run_is_resumed_without_training(tmp_path, undisturbed, monkeypatch):
     shutil.copytree(undisturbed, tmp_path / "run")
     monkeypatch.setattr(placement, "compile_programs", lambda *_: pytest.fail("it compiles"))
     assert tiny_run.run(tmp_path / "run", resume=True) == 0
-    kill.assert_equal(tmp_path / "run", undisturbed)
+    kill.assert_same_outcome(tmp_path / "run", undisturbed)
 
 
 def test_other_data_under_the_same_name_are_refused(tmp_path, undisturbed, monkeypatch):
@@ -278,7 +278,7 @@ def test_what_happens_to_the_folder_ends_the_run_with_one_line(gone, tmp_path, u
     else:
         assert line.endswith(f"intact: --resume {run_dir}")
         assert tiny_run.run(run_dir, resume=True) == 0
-        kill.assert_equal(run_dir, undisturbed)
+        kill.assert_same_outcome(run_dir, undisturbed)
 
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc") or sys.platform != "linux", reason="needs a C compiler and Linux")
