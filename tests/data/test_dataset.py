@@ -74,7 +74,7 @@ assert "tensorflow_datasets" in sys.modules and "tensorflow" not in sys.modules
 
 @pytest.mark.full
 @pytest.mark.skipif("L2JAX_DATA_DIR" not in os.environ, reason="L2JAX_DATA_DIR, with mnist/ in it, is not set")
-def test_embedded_images_are_the_ones_the_script_cuts(script):
+def test_embedded_images_are_those_that_the_script_draws(script):
     folder, dataset = Path(os.environ["L2JAX_DATA_DIR"], "mnist"), load_dataset()
     for part, images, labels in [
         ("train", dataset.images, dataset.labels),
@@ -85,7 +85,7 @@ def test_embedded_images_are_the_ones_the_script_cuts(script):
         np.testing.assert_array_equal(labels, expected_labels)
 
 
-def test_script_cuts_balanced_parts_the_same_way_each_time(tmp_path):
+def test_script_draws_the_same_balanced_parts_each_time(tmp_path):
     folder, zipped = tmp_path / "idx", tmp_path / "zipped"
     folder.mkdir()
     zipped.mkdir()
@@ -185,7 +185,7 @@ def test_npz_data_sets_are_loaded_by_path(tmp_path, monkeypatch):
         ({"images": images_like(2, 5, 7), "labels": [0, 1], "test_labels": [0]}, "got no test_images"),
     ],
 )
-def test_unfit_arrays_in_a_file_are_refused_by_its_name(tmp_path, arrays, message):
+def test_unusable_arrays_in_a_file_name_the_file(tmp_path, arrays, message):
     path = tmp_path / "digits.npz"
     np.savez(path, **arrays)
     with pytest.raises(InputError, match=f"^dataset: {path}: {message}"):

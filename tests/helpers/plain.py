@@ -60,6 +60,15 @@ class MLP(nnx.Module):
         return self.layers[1](nnx.relu(self.layers[0](x.reshape(len(x), -1))))
 
 
+def mlp(num_inputs: int, num_classes: int, width: int = 16) -> ModelFn:
+    """A function, named mlp, that makes an `MLP`."""
+
+    def mlp(rngs: nnx.Rngs) -> nnx.Module:
+        return MLP(num_inputs, num_classes, rngs=rngs, width=width)
+
+    return mlp
+
+
 def sweep(
     model: ModelFn, dataset: Dataset, config: SweepConfig, optimizer: OptimizerFn | None = None
 ) -> dict[str, np.ndarray]:

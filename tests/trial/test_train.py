@@ -21,8 +21,7 @@ def trial(l2=0.0, learning_rate=1.0, weight_decay=0.0, label_smoothing=0.0, seed
     return Trial(*scalars, np.uint32(seed), np.int32(split))
 
 
-def mlp(rngs):
-    return plain.MLP(6, 3, rngs=rngs, width=5)
+mlp = plain.mlp(6, 3, width=5)
 
 
 def random_params(model):
