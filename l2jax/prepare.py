@@ -1,8 +1,8 @@
-"""`python -m l2jax.prepare`: prepares data sets of tensorflow-datasets."""
+"""`python -m l2jax.prepare` and `l2jax.prepare.prepare`: prepare data sets of tensorflow-datasets."""
 
 import sys
 
-from l2jax.data.tfds_prepare import main
+from l2jax.data.tfds_prepare import main as main
 from l2jax.data.tfds_prepare import prepare as prepare
 
 if __name__ == "__main__":

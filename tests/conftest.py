@@ -41,6 +41,15 @@ def compiled_quickly():
 
 
 @pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """The folder of a tiny run that has ended; for reading only."""
+    run_dir = tmp_path_factory.mktemp("finished")
+    with tiny_run.compiled_quickly():
+        assert tiny_run.run(run_dir) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="session")
 def digits():
     """The embedded data set: real digits, with the blank regions in which pooling meets ties."""
     return l2jax.load_dataset("mnist_small")

@@ -3,10 +3,13 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from l2jax.config import HYPERPARAMETERS, MAX_TRIALS, SweepConfig
 from l2jax.errors import InputError, InvalidInputError
 from l2jax.hyperparameters import parse_values
+from l2jax.results.results import read_config
 
 
 def test_numbers_and_grids_mix_and_keep_their_order():
@@ -142,3 +145,43 @@ def test_config_counts_trials():
 def test_folds_take_the_place_of_a_validation_part():
     assert SweepConfig(folds=5, val_size=300) == SweepConfig(folds=5, val_size="test") == SweepConfig(folds=5)
     assert SweepConfig(folds=5).val_size is None
+
+
+NUMBERS = {
+    "l2": st.floats(0, 1e12),
+    "learning_rate": st.floats(1e-30, 1e30),
+    "weight_decay": st.floats(0, 1e12),
+    "label_smoothing": st.floats(0, 1, exclude_max=True),
+}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {
+            name: st.lists(NUMBERS[name].map(abs), min_size=1, max_size=4, unique=True).map(tuple)
+            for name in HYPERPARAMETERS
+        },
+        optional={
+            "seeds": st.integers(1, 10),
+            "epochs": st.integers(1, 10**6),
+            "batch_size": st.integers(1, 400),
+            "train_size": st.one_of(st.none(), st.integers(400, 10**9)),
+            "val_size": st.one_of(st.just("test"), st.integers(1, 10**9)),
+            "folds": st.integers(1, 10),
+            "label_noise": st.floats(0, 1),
+            "dataset": st.text(),
+            "data_dir": st.text(min_size=1),
+            "bfloat16": st.booleans(),
+            "devices": st.one_of(st.none(), st.integers(1, 99)),
+            "trials_at_once": st.one_of(st.none(), st.integers(1, 99)),
+            "autotune": st.booleans(),
+        },
+    )
+)
+def test_any_config_comes_back_from_its_file(tmp_path_factory, options):
+    config = SweepConfig(**options)
+    folder = tmp_path_factory.mktemp("config")
+    (folder / "config.json").write_text(json.dumps({"sweep": dataclasses.asdict(config)}))
+    assert read_config(folder) == config
+    config.check_extends(read_config(folder))

@@ -13,30 +13,55 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from l2jax.data.formats import read_npz
-from l2jax.data.tfds_read import data_root, decode, find_prepared, read_prepared
+from l2jax.data.tfds_read import data_root, find_prepared, read_prepared
 from l2jax.errors import InputError, InvalidInputError, UnusableFileError
 
 EMBEDDED = {"mnist_small": Path(__file__).parent / "embedded" / "mnist_small" / "1.0.0"}
-MAX_CLASSES = np.iinfo(np.int32).max  # where labels alone tell the number
+MAX_CLASSES = np.iinfo(np.int32).max
+"""The limit while the labels themselves have not told the number of classes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # eq: arrays do not compare to one truth value
 class Dataset:
-    """Images and labels to train and validate on, and a test part where there is one.
+    """Images and labels to train and validate on, and a test part if there is one.
 
-    Images are 0 to 255, as (examples, height, width, channels); labels are in range(num_classes).
+    Arrays are checked, and brought into the form below: images (N, H, W) become (N, H, W, 1), labels of any integer
+    type become int32.
+
+    Attributes:
+      name: for the reader.
+      images: (N, H, W, C), uint8, 0 to 255.
+      labels: (N,), int32, in range(num_classes).
+      num_classes: the number of classes.
+      test_images: (M, H, W, C), uint8, or None.
+      test_labels: (M,), int32, or None.
+
+    Raises:
+      InputError: for images or labels of another type or shape, different numbers of images and labels, no images at
+        all, a label that is negative or not below `num_classes`, half a test part, or one with images of another shape.
     """
 
     name: str
     images: np.ndarray
-    """(N, H, W, C), uint8"""
     labels: np.ndarray
-    """(N,), int32"""
     num_classes: int
     test_images: np.ndarray | None = None
-    """(M, H, W, C), uint8"""
     test_labels: np.ndarray | None = None
-    """(M,), int32"""
+
+    def __post_init__(self) -> None:
+        checked: dict[str, np.ndarray] = {}
+        checked["images"], checked["labels"] = _checked("", self.images, self.labels, self.num_classes)
+        if self.test_images is not None and self.test_labels is not None:
+            test_images, test_labels = _checked("test ", self.test_images, self.test_labels, self.num_classes)
+            if test_images.shape[1:] != checked["images"].shape[1:]:
+                shapes = f"images {checked['images'].shape}, test images {test_images.shape}"
+                raise InvalidInputError("dataset", shapes, "images of one height, width and channel count")
+            checked |= {"test_images": test_images, "test_labels": test_labels}
+        elif self.test_images is not None or self.test_labels is not None:
+            missing = "test_images" if self.test_images is None else "test_labels"
+            raise InvalidInputError("dataset", f"no {missing}", "test images and test labels, or neither")
+        for field, array in checked.items():
+            object.__setattr__(self, field, array)  # the class is frozen
 
     @functools.cached_property
     def digest(self) -> str:
@@ -59,8 +84,8 @@ def load_dataset(
         "mnist_small", which ships with the package: 5,000 training and 2,000 test images of MNIST, 28x28x1,
         equally many of each digit;
         an image classification data set of tensorflow-datasets, all images of one size, with config and version
-        where wanted: "mnist", "emnist/letters", "mnist:3.0.1". The splits "train" and, if there is one, "test" are
-        used. What is not prepared in `data_dir` is prepared first (see `l2jax.prepare`);
+        if wanted: "mnist", "emnist/letters", "mnist:3.0.1". The splits "train" and, if there is one, "test" are
+        used. A data set that is not yet in `data_dir` is prepared first (see `l2jax.prepare`);
         a path to .npz files: it begins with "/", "./", "../" or "~", or ends in ".npz". One file holds `images`,
         `labels` and, if there is a test part, `test_images` and `test_labels` (or, as in Keras' mnist.npz,
         `x_train`, `y_train`, `x_test`, `y_test`); a folder holds one such file, or train.npz and test.npz, each
@@ -68,96 +93,90 @@ def load_dataset(
       data_dir: the folder that holds the data sets of tensorflow-datasets; by default the one of tfds,
         $TFDS_DATA_DIR or ~/tensorflow_datasets.
 
+    Returns:
+      The data set, in memory.
+
     Raises:
-      InputError: for an unknown name; a data set that is no images of one size and a class label each, cannot be
-        prepared, or would need TensorFlow for it; a file or folder that is missing, damaged or cannot be written.
+      InputError: for an unknown name; a data set without labelled images of one size, or one that cannot be prepared,
+        be it for lack of TensorFlow; a file or folder that is missing, damaged or cannot be written.
     """
     if not isinstance(name, str) or re.match(r"\.{0,2}/|~|.*\.npz$", name):
         return _load_npz(Path(name))
+    # The imports below are of tfds, which takes longer than reading a cache.
     if name in EMBEDDED:
-        return as_dataset(Dataset(name, **decode(EMBEDDED[name])))
+        from l2jax.data.tfds_decode import decode
+
+        return Dataset(name, **decode(EMBEDDED[name]))
     folder = find_prepared(name, data_root(data_dir))
     if folder is None:
-        from l2jax.data.tfds_prepare import prepare  # imports tfds
+        from l2jax.data.tfds_prepare import prepare
 
         folder = prepare(name, data_dir)
-    return as_dataset(Dataset(name, **read_prepared(folder)))
-
-
-def _load_npz(path: Path) -> Dataset:
-    arrays = read_npz(path.expanduser())
-    try:
-        return _with_num_classes(Dataset(str(path), **arrays, num_classes=MAX_CLASSES))
-    except InputError as error:
-        raise UnusableFileError("dataset", path, str(error).removeprefix("dataset: ")) from None
+    return Dataset(name, **read_prepared(folder))
 
 
 def as_dataset(dataset: str | Dataset | tuple[ArrayLike, ArrayLike]) -> Dataset:
-    """Makes a checked `Dataset` of a name, of a `Dataset`, or of plain arrays.
+    """Makes a `Dataset` of a name or of plain arrays; a `Dataset` stays as it is.
 
     Args:
       dataset: a name for `load_dataset`; a `Dataset`; or `(images, labels)` with images (N, H, W, C) or
         (N, H, W), uint8, and labels (N,) of any integer type. Plain arrays have no test part, and
         max(labels) + 1 classes.
 
+    Returns:
+      The data set, checked.
+
     Raises:
-      InputError: for an unknown name, images or labels of another type or shape, different numbers of
-        images and labels, no images at all, a label that is negative or not below `num_classes`, half a test
-        part, or one with images of another shape.
+      InputError: for an unknown name, or arrays that `Dataset` does not accept.
     """
+    if isinstance(dataset, Dataset):
+        return dataset
     if isinstance(dataset, str):
         return load_dataset(dataset)
     if isinstance(dataset, tuple) and len(dataset) == 2:
         images, labels = _array("images", dataset[0]), _array("labels", dataset[1])
-        return _with_num_classes(Dataset("arrays", images, labels, MAX_CLASSES))
-    if not isinstance(dataset, Dataset):
-        accepted = "a name, a Dataset, or a tuple (images, labels)"
-        raise InvalidInputError("dataset", type(dataset).__name__, accepted)
-
-    num_classes, test_images, test_labels = dataset.num_classes, dataset.test_images, dataset.test_labels
-    images, labels = _checked("", dataset.images, dataset.labels, num_classes)
-    if test_images is not None and test_labels is not None:
-        test_images, test_labels = _checked("test ", test_images, test_labels, num_classes)
-        if test_images.shape[1:] != images.shape[1:]:
-            shapes = f"images {images.shape}, test images {test_images.shape}"
-            raise InvalidInputError("dataset", shapes, "images of one height, width and channel count")
-    elif test_images is not None or test_labels is not None:
-        missing = "test_images" if test_images is None else "test_labels"
-        raise InvalidInputError("dataset", f"no {missing}", "test images and test labels, or neither")
-    return Dataset(dataset.name, images, labels, num_classes, test_images, test_labels)
+        return _with_classes_counted(Dataset("arrays", images, labels, MAX_CLASSES))
+    raise InvalidInputError("dataset", type(dataset).__name__, "a name, a Dataset, or a tuple (images, labels)")
 
 
-def _with_num_classes(dataset: Dataset) -> Dataset:
-    """Checks a data set and counts its classes: up to the highest label."""
-    checked = as_dataset(dataset)
-    labels = [part for part in (checked.labels, checked.test_labels) if part is not None]
-    return dataclasses.replace(checked, num_classes=int(np.concatenate(labels).max()) + 1)
+def _load_npz(path: Path) -> Dataset:
+    arrays = read_npz(path.expanduser())
+    try:
+        return _with_classes_counted(Dataset(str(path), **arrays, num_classes=MAX_CLASSES))
+    except InputError as error:
+        raise UnusableFileError("dataset", path, str(error).removeprefix("dataset: ")) from None
 
 
-def _checked(part: str, images: ArrayLike, labels: ArrayLike, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Checks a part, "" or "test ", and returns its images (N, H, W, C), uint8, and labels (N,), int32."""
-    images, labels = _array(f"{part}images", images), _array(f"{part}labels", labels)
+def _with_classes_counted(dataset: Dataset) -> Dataset:
+    """Counts the classes of a data set: up to the highest label."""
+    labels = [part for part in (dataset.labels, dataset.test_labels) if part is not None]
+    return dataclasses.replace(dataset, num_classes=int(np.concatenate(labels).max()) + 1)
+
+
+def _checked(prefix: str, images: ArrayLike, labels: ArrayLike, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Checks one part, named by "" or "test ", and returns its images (N, H, W, C), uint8, and labels (N,), int32."""
+    images, labels = _array(f"{prefix}images", images), _array(f"{prefix}labels", labels)
     if images.dtype != np.uint8:
         accepted = "images of uint8"
         if images.dtype.kind == "f":
             accepted += "; from floats in [0, 1]: (255 * images).round().astype('uint8')"
-        raise InvalidInputError("dataset", f"{part}images of {images.dtype}", accepted)
+        raise InvalidInputError("dataset", f"{prefix}images of {images.dtype}", accepted)
     if images.ndim not in (3, 4) or images.size == 0:
         accepted = "(N, H, W, C) or (N, H, W), none of them 0"
-        raise InvalidInputError("dataset", f"{part}images of shape {images.shape}", accepted)
+        raise InvalidInputError("dataset", f"{prefix}images of shape {images.shape}", accepted)
     if not np.issubdtype(labels.dtype, np.integer):
-        raise InvalidInputError("dataset", f"{part}labels of {labels.dtype}", "labels of an integer type")
+        raise InvalidInputError("dataset", f"{prefix}labels of {labels.dtype}", "labels of an integer type")
     if labels.shape != images.shape[:1]:
-        shapes = f"{len(images)} {part}images, {part}labels of shape {labels.shape}"
-        raise InvalidInputError("dataset", shapes, f"one label an image, that is shape ({len(images)},)")
+        shapes = f"{len(images)} {prefix}images, {prefix}labels of shape {labels.shape}"
+        raise InvalidInputError("dataset", shapes, f"one label per image, that is shape ({len(images)},)")
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if wrong.size:
-        raise InvalidInputError("dataset", f"{part}label {wrong[0]}", f"labels 0 to {num_classes - 1}")
+        raise InvalidInputError("dataset", f"{prefix}label {wrong[0]}", f"labels 0 to {num_classes - 1}")
     return images.reshape(*images.shape[:3], -1), labels.astype(np.int32)
 
 
-def _array(what: str, values: ArrayLike) -> np.ndarray:
+def _array(name: str, values: ArrayLike) -> np.ndarray:
     try:
         return np.asarray(values)
     except (TypeError, ValueError):  # such as nested lists of different lengths
-        raise InvalidInputError("dataset", f"{what} that make no array", "arrays (images, labels)") from None
+        raise InvalidInputError("dataset", f"{name} that make no array", "arrays (images, labels)") from None

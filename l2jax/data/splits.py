@@ -1,4 +1,4 @@
-"""Which examples a trial trains on and which it validates on, and labels made wrong on purpose. NumPy alone."""
+"""Training and validation parts, by a random split or by folds, and labels made wrong on purpose. NumPy alone."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from l2jax.errors import InvalidInputError
 def split(labels: np.ndarray, seed: int, train_size: int | None, val_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws a training and a validation part, both stratified by class.
 
-    The validation part holds every class in proportion to `labels`, and the training part in proportion to
-    what the validation part leaves, each count rounded up or down so that the sizes are exact. One seed gives
-    one split, and its validation part does not depend on `train_size`.
+    The validation part holds every class in proportion to `labels`, and the training part in proportion to the
+    rest, each count rounded up or down so that the sizes are exact. One seed gives one split, and its validation
+    part does not depend on `train_size`.
 
     Args:
       labels: (N,) integers.
-      seed: of the draw, >= 0.
-      train_size: examples in the training part; None: all that the validation part leaves.
+      seed: seed of the draw, >= 0.
+      train_size: examples in the training part; None takes all that are not held out.
       val_size: examples in the validation part.
 
     Returns:
@@ -30,14 +30,14 @@ def split(labels: np.ndarray, seed: int, train_size: int | None, val_size: int) 
     num_examples = len(labels)
     if not 1 <= val_size < num_examples:
         raise InvalidInputError("val_size", val_size, f"1 or more, and fewer than all {num_examples} examples")
-    most = num_examples - val_size
-    if train_size is not None and not 1 <= train_size <= most:
-        accepted = f"1 to {most}, as val_size {val_size} is held out of {num_examples} examples"
+    max_train_size = num_examples - val_size
+    if train_size is not None and not 1 <= train_size <= max_train_size:
+        accepted = f"1 to {max_train_size}, as val_size {val_size} is held out of {num_examples} examples"
         raise InvalidInputError("train_size", train_size, accepted)
     rng = np.random.default_rng(seed)
-    everything = np.arange(num_examples, dtype=np.int32)
-    val = _draw(rng, everything, labels, val_size)
-    rest = np.setdiff1d(everything, val)
+    all_indices = np.arange(num_examples, dtype=np.int32)
+    val = _draw(rng, all_indices, labels, val_size)
+    rest = np.setdiff1d(all_indices, val)
     return (rest if train_size is None else _draw(rng, rest, labels, train_size)), val
 
 
@@ -46,21 +46,21 @@ def subset(labels: np.ndarray, seed: int, train_size: int | None) -> np.ndarray:
 
     Args:
       labels: (N,) integers.
-      seed: of the draw, >= 0.
-      train_size: how many; None: all.
+      seed: seed of the draw, >= 0.
+      train_size: number of examples; None takes all.
 
     Returns:
       Indices (train_size,) into `labels`: int32, ascending.
 
     Raises:
-      InputError: for more than there are.
+      InputError: for more examples than there are, or none.
     """
-    everything = np.arange(len(labels), dtype=np.int32)
+    all_indices = np.arange(len(labels), dtype=np.int32)
     if train_size is None:
-        return everything
+        return all_indices
     if not 1 <= train_size <= len(labels):
         raise InvalidInputError("train_size", train_size, f"1 to {len(labels)}, the number of examples")
-    return _draw(np.random.default_rng(seed), everything, labels, train_size)
+    return _draw(np.random.default_rng(seed), all_indices, labels, train_size)
 
 
 def folds(labels: np.ndarray, seed: int, num_folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -71,11 +71,11 @@ def folds(labels: np.ndarray, seed: int, num_folds: int) -> list[tuple[np.ndarra
 
     Args:
       labels: (N,) integers.
-      seed: of the dealing, >= 0.
+      seed: seed of the shuffle before dealing, >= 0.
       num_folds: 2 to N.
 
     Returns:
-      For each fold its training and its validation indices into `labels`: int32, ascending, together 0 to N-1.
+      For each fold the training and the validation indices into `labels`: int32, ascending, together 0 to N-1.
 
     Raises:
       InputError: for fewer than 2 folds, or more than there are examples.
@@ -85,26 +85,26 @@ def folds(labels: np.ndarray, seed: int, num_folds: int) -> list[tuple[np.ndarra
         raise InvalidInputError("folds", num_folds, f"2 to {num_examples}, the number of examples")
     shuffled = np.random.default_rng(seed).permutation(num_examples).astype(np.int32)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    everything = np.arange(num_examples, dtype=np.int32)
+    all_indices = np.arange(num_examples, dtype=np.int32)
     vals = [np.sort(by_class[fold::num_folds]) for fold in range(num_folds)]  # as cards are dealt
-    return [(np.setdiff1d(everything, val), val) for val in vals]
+    return [(np.setdiff1d(all_indices, val), val) for val in vals]
 
 
 def with_label_noise(labels: np.ndarray, train: np.ndarray, seed: int, fraction: float, num_classes: int) -> np.ndarray:
     """Replaces a fraction of the training labels by other classes, drawn uniformly; the others stay clean.
 
-    The draw is independent of the one that `split` makes from the same seed. With one seed, the labels that a
-    smaller fraction replaces are among those that a larger one does, by the same classes.
+    The draw is independent of the one that `split` makes from the same seed. For one seed, a larger fraction replaces
+    a superset, with the same wrong labels.
 
     Args:
       labels: (N,) integers in range(num_classes).
-      train: (n,) indices into `labels`, each once: the examples that are trained on.
-      seed: of the draw, >= 0.
-      fraction: of the n labels, 0 to 1; their number is rounded to the nearest whole one.
-      num_classes: at least 2, where a label is to be replaced.
+      train: (n,) indices of the training examples, each once.
+      seed: seed of the draw, >= 0.
+      fraction: share of the n labels to replace, 0 to 1; their number is rounded to the nearest integer.
+      num_classes: at least 2, unless the fraction is 0.
 
     Returns:
-      (N,) labels, int32: a copy.
+      A copy of the labels (N,), int32.
 
     Raises:
       InputError: for a fraction outside 0 to 1, or a single class.
@@ -123,7 +123,7 @@ def with_label_noise(labels: np.ndarray, train: np.ndarray, seed: int, fraction:
 
 
 def _draw(rng: np.random.Generator, indices: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray:
-    """Draws `size` of `indices`, every class in proportion: largest remainders, ties broken at random."""
+    """Draws `size` of `indices`, each class in proportion, by largest remainders; ties are broken at random."""
     labels = labels[indices]
     classes, counts = np.unique(labels, return_counts=True)
     quotas, remainders = np.divmod(size * counts, len(indices))

@@ -1,7 +1,7 @@
-"""Prepares data sets of tensorflow-datasets in array_record format, MNIST and its kin without TensorFlow.
+"""Prepares data sets of tensorflow-datasets in array_record format; MNIST, Fashion-MNIST and KMNIST without TensorFlow.
 
 python -m l2jax.prepare mnist                download it, and check its checksums
-python -m l2jax.prepare mnist --from DIR     where there is no network: from the four IDX files in DIR
+python -m l2jax.prepare mnist --from DIR     without a network: read the four IDX files in DIR
 """
 
 from __future__ import annotations
@@ -33,43 +33,54 @@ from l2jax.data.formats import read_idx
 from l2jax.data.tfds_read import data_root, find_prepared
 from l2jax.errors import InputError, InvalidInputError, UnusableFileError, reason
 
-PREFIXES = {"train": "train", "test": "t10k"}  # split: what its IDX files begin with
-Parts = dict[str, tuple[np.ndarray, np.ndarray]]  # split: images (N, 28, 28), uint8, and labels (N,), uint8
+IDX_PREFIXES = {"train": "train", "test": "t10k"}
+"""The beginning of the names of IDX files, by the split that tfds makes of them."""
+
+Splits = dict[str, tuple[np.ndarray, np.ndarray]]  # by name: images (N, 28, 28), uint8, and labels (N,), uint8
 
 
-def _from_arrays(stock: Any) -> Any:
-    """A builder of the same name, version and features as tfds' own, which needs TensorFlow; this one does not."""
+class _FromArrays:
+    """Makes a builder of tfds write given arrays, without the TensorFlow that its own code needs.
 
-    class FromArrays(stock, skip_registration=True):  # type: ignore[call-arg]
-        name = stock.name
-        url_infos = None  # nothing is downloaded; tfds looks for them with a package that it does not depend on
+    Everything else stays as it is: name, version and features.
+    """
 
-        def __init__(self, parts: Parts, **kwargs: Any):
-            self.parts = parts
-            super().__init__(**kwargs)
+    url_infos = None  # no downloads; looking them up would need a package that tfds does not declare
 
-        def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-            return {split: self._generate_examples(*part) for split, part in self.parts.items()}
+    def __init__(self, splits: Splits, **kwargs: Any):
+        self.splits = splits
+        super().__init__(**kwargs)
 
-        def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict]]:
-            for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-                # A PIL image: tfds encodes it as PNG by itself, where an array needs TensorFlow.
-                yield index, {"image": Image.fromarray(image), "label": int(label)}
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> Any:
+        return {tfds_split: self._examples(*arrays) for tfds_split, arrays in self.splits.items()}
 
-    return FromArrays
+    def _examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict]]:
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+            # A PIL image: tfds encodes it as PNG by itself, where an array needs TensorFlow.
+            yield index, {"image": Image.fromarray(image), "label": int(label)}
 
 
-STOCK = (tfds.image_classification.MNIST, tfds.image_classification.FashionMNIST, tfds.image_classification.KMNIST)
-BUILDERS = {stock.name: _from_arrays(stock) for stock in STOCK}
+# tfds derives the name of a data set from that of its class.
+class MNIST(_FromArrays, tfds.image_classification.MNIST, skip_registration=True): ...
+
+
+class FashionMNIST(_FromArrays, tfds.image_classification.FashionMNIST, skip_registration=True): ...
+
+
+class KMNIST(_FromArrays, tfds.image_classification.KMNIST, skip_registration=True): ...
+
+
+BUILDERS = {builder_class.name: builder_class for builder_class in (MNIST, FashionMNIST, KMNIST)}
 
 
 def prepare(
     name: str,
     data_dir: str | os.PathLike[str] | None = None,
+    *,
     source: str | os.PathLike[str] | None = None,
-    progress: bool = False,
+    show_progress: bool = False,
 ) -> Path:
-    """Prepares a data set in array_record format, where this has not been done before.
+    """Prepares a data set in array_record format, unless it is prepared already.
 
     "mnist", "fashion_mnist" and "kmnist" do without TensorFlow. Others are left to tfds' own builders, which need it.
 
@@ -78,7 +89,7 @@ def prepare(
       data_dir: the folder that holds data sets; by default the one of tfds.
       source: a folder with the four IDX files, gzipped or not; without it they are downloaded, and must have the
         checksums that tfds knows.
-      progress: shows the progress bars of tfds on stderr.
+      show_progress: whether to show the progress bars of tfds on stderr.
 
     Returns:
       The folder of the prepared data set. It appears whole or not at all.
@@ -91,10 +102,10 @@ def prepare(
     if folder := find_prepared(name, root):
         return folder
     base = re.split("[/:]", name)[0]
-    (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
-    # tfds prints to stdout, and where there is no network it would try for minutes.
+    (tfds.enable_progress_bar if show_progress else tfds.disable_progress_bar)()
+    # tfds prints to stdout, and without a network it would retry for minutes.
     no_retries = temporary_assignment(downloader, "MAX_RETRIES", 0)
-    # It looks for statistics of the data set on the network, and leaves a temporary folder behind.
+    # tfds looks for statistics of the data set on the network, and leaves a temporary folder behind.
     no_bucket = temporary_assignment(tfds.core.DatasetInfo, "initialize_from_bucket", lambda info: None)
     with contextlib.redirect_stdout(io.StringIO()), no_retries, no_bucket:
         if base in BUILDERS:
@@ -105,17 +116,18 @@ def prepare(
 
 
 def _prepare_idx(name: str, base: str, root: Path, source: Path | None) -> Path:
+    """Prepares one of `BUILDERS` from the IDX files in `source`, or from downloaded ones."""
     builder_class = BUILDERS[base]
-    only = f"{base}:{builder_class.VERSION}"
-    if not fnmatch.fnmatchcase(only, name if ":" in name else f"{name}:*"):
-        raise InvalidInputError("dataset", name, f"{base} or {only}")
-    parts = _read(lambda file: source / file, "from") if source else None  # before anything is written
+    full_name = f"{base}:{builder_class.VERSION}"
+    if not fnmatch.fnmatchcase(full_name, name if ":" in name else f"{name}:*"):
+        raise InvalidInputError("dataset", name, f"{base} or {full_name}")
+    splits = _read_splits(lambda file: source / file, "from") if source else None  # before anything is written
     folder, root_is_new = root / base / str(builder_class.VERSION), not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".preparing_") as scratch:
-            parts = parts or _read(_download(builder_class, Path(scratch)), "dataset")
-            builder = builder_class(parts, data_dir=scratch, file_format="array_record")
+            splits = splits or _read_splits(_downloader(builder_class, Path(scratch)), "dataset")
+            builder = builder_class(splits, data_dir=scratch, file_format="array_record")
             builder.download_and_prepare()
             folder.parent.mkdir(exist_ok=True)
             try:
@@ -123,34 +135,35 @@ def _prepare_idx(name: str, base: str, root: Path, source: Path | None) -> Path:
             except OSError:
                 if not find_prepared(name, root):  # otherwise another process was faster
                     raise
-    except (OSError, RuntimeError) as error:  # RuntimeError: what array_record raises on a full disk
+    except (OSError, RuntimeError) as error:  # array_record raises RuntimeError on a full disk
         raise UnusableFileError("data_dir", root, f"cannot write {base} ({reason(error)})") from None
     finally:
         for empty in (folder.parent, root) if root_is_new else (folder.parent,):
-            with contextlib.suppress(OSError):  # one with something in it stays
+            with contextlib.suppress(OSError):  # a folder that is not empty stays
                 empty.rmdir()
     return folder
 
 
-def _read(path_of: Callable[[str], Path], option: str) -> Parts:
-    """Reads and checks the four IDX files; `path_of` tells where one is by its name."""
-    parts = {}
-    for split, prefix in PREFIXES.items():
-        image_path, label_path = path_of(f"{prefix}-images-idx3-ubyte"), path_of(f"{prefix}-labels-idx1-ubyte")
+def _read_splits(find: Callable[[str], Path], option: str) -> Splits:
+    """Reads and checks the four IDX files; `find` maps a file's name to its path."""
+    splits = {}
+    for tfds_split, prefix in IDX_PREFIXES.items():
+        image_path, label_path = find(f"{prefix}-images-idx3-ubyte"), find(f"{prefix}-labels-idx1-ubyte")
         images, labels = read_idx(image_path, option), read_idx(label_path, option)
         if images.shape[1:] != (28, 28) or not len(images):
             raise UnusableFileError(option, image_path, f"images of shape {images.shape}, not (N, 28, 28)")
         if labels.shape != images.shape[:1] or labels.max() > 9:
             problem = f"labels of shape {labels.shape}, up to {labels.max(initial=0)}, not {len(images)} up to 9"
             raise UnusableFileError(option, label_path, problem)
-        parts[split] = images, labels
-    return parts
+        splits[tfds_split] = images, labels
+    return splits
 
 
-def _download(builder_class: Any, folder: Path) -> Callable[[str], Path]:
+def _downloader(builder_class: type[tfds.image_classification.MNIST], folder: Path) -> Callable[[str], Path]:
+    """A function that downloads an IDX file by name into `folder`, and returns its path."""
     manager = tfds.download.DownloadManager(download_dir=folder, force_checksums_validation=True)
 
-    def path_of(file: str) -> Path:
+    def download(file: str) -> Path:
         url = urllib.parse.urljoin(builder_class.URL, f"{file}.gz")
         try:
             return Path(manager.download(url))
@@ -158,10 +171,11 @@ def _download(builder_class: Any, folder: Path) -> Callable[[str], Path]:
             remedy = f"where there is no network: python -m l2jax.prepare {builder_class.name} --from DIR"
             raise UnusableFileError("dataset", url, f"{_reason(error)}; {remedy}") from None
 
-    return path_of
+    return download
 
 
 def _reason(error: BaseException) -> str:
+    """`errors.reason`, with the errors of downloads in plain words."""
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     if isinstance(error, NonMatchingChecksumError):
@@ -170,40 +184,38 @@ def _reason(error: BaseException) -> str:
 
 
 def _prepare_by_tfds(name: str, base: str, root: Path) -> Path:
+    """Leaves a data set to the builder of tfds, which needs TensorFlow."""
     try:
         tfds.builder_cls(base)
     except ValueError:
         names = ["mnist_small", *tfds.list_builders(with_community_datasets=False)]
-        near = difflib.get_close_matches(base, names)
+        similar = difflib.get_close_matches(base, names)
         others = "a data set of tensorflow-datasets, or a path to .npz files such as ./digits"
-        raise InvalidInputError("dataset", name, ", ".join([*(near or ["mnist_small"]), others])) from None
+        raise InvalidInputError("dataset", name, ", ".join([*(similar or ["mnist_small"]), others])) from None
     if importlib.util.find_spec("tensorflow") is None:
         remedy = f"TensorFlow prepares {base}: pip install 'l2jax[tensorflow]'"
         raise InvalidInputError("dataset", name, f"data sets that are prepared in {root} ({remedy})")
     try:
         builder = tfds.builder(name, data_dir=root, file_format="array_record")
         builder.download_and_prepare()
-    except Exception as error:  # of many types: a version, config or file that is missing, a network, a full disk
+    except Exception as error:  # of many types: no such version, config or file, no network, a full disk
         raise InvalidInputError("dataset", name, f"what tfds can prepare ({_reason(error)})") from error
     return Path(builder.data_path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command `python -m l2jax.prepare`; returns the exit code: 0, or 2 after bad input."""
-    as_written = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m l2jax.prepare", description=__doc__, formatter_class=as_written)
-    parser.add_argument("name", metavar="NAME", help="of the data set, such as mnist")
-    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="folder of the IDX files")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="holds data sets (default: that of tfds)")
+    parser = argparse.ArgumentParser(
+        prog="python -m l2jax.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the data set, such as mnist")
+    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="folder with the IDX files")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of data sets (default: the one of tfds)")
     options = parser.parse_args(argv)
     try:
-        folder = prepare(options.name, options.data_dir, options.source, progress=sys.stderr.isatty())
+        folder = prepare(options.name, options.data_dir, source=options.source, show_progress=sys.stderr.isatty())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(folder)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,151 +1,91 @@
-"""Data sets that tensorflow-datasets prepared: found, read without TensorFlow, and kept decoded for next time."""
+"""Data sets that tensorflow-datasets prepared: found, and read from a cache of their arrays."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from l2jax.data.formats import DAMAGE
-from l2jax.errors import UnusableFileError, reason
+from l2jax.atomic import open_whole
+from l2jax.data.formats import READ_ERRORS
 
 CACHE = "l2jax.npz"
-CACHE_VERSION = 1  # raise it when what is decoded, or how it is kept, changes
+CACHE_VERSION = 1  # raise it when decoding, or the layout of the cache, changes
 
 
 def data_root(data_dir: str | os.PathLike[str] | None) -> Path:
-    """The folder that holds data sets: the given one; $TFDS_DATA_DIR; ~/tensorflow_datasets, as tfds has it."""
+    """The folder that holds data sets: `data_dir`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets, as in tfds."""
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def find_prepared(name: str, root: Path) -> Path | None:
     """Finds the folder of a prepared data set.
 
-    tensorflow-datasets does this too, but takes longer to import than all else takes that a start does with data.
+    Reimplemented because importing tensorflow-datasets takes longer than loading the data.
 
     Args:
-      name: NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION, as in "emnist/letters:3.*.*". Where none is
-        given, the config is the default one, and the version the highest.
+      name: NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION, as in "emnist/letters:3.*.*". Without a config it
+        is the default one, without a version the highest.
       root: the folder that holds data sets.
+
+    Returns:
+      The folder of one version; None if the data set is not prepared.
     """
     match = re.fullmatch(r"(\w+)(?:/([\w.-]+))?(?::((?:(?:\d+|\*)\.){2}(?:\d+|\*)))?", name)
     if not match:
         return None
     base, config, version = match.groups()
     folder, default = root / base, root / base / ".config" / "metadata.json"
-    with contextlib.suppress(*DAMAGE):
+    with contextlib.suppress(*READ_ERRORS):
         if config or default.exists():
             folder /= config or json.loads(default.read_text())["default_config_name"]
-        found = [path.parent for path in folder.glob(f"{version or '*.*.*'}/dataset_info.json")]
-        versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
-        return max(versions, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+        folders = [path.parent for path in folder.glob(f"{version or '*.*.*'}/dataset_info.json")]
+        versions = [path for path in folders if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+        return max(versions, key=lambda path: [int(number) for number in path.name.split(".")], default=None)
     return None
 
 
 def read_prepared(folder: Path) -> dict[str, Any]:
-    """Reads a prepared data set, from the arrays that were kept beside it if these are of the same files.
+    """Reads a prepared data set, from the cache beside it if that belongs to the same files.
 
     Args:
-      folder: of one version, such as ~/tensorflow_datasets/mnist/3.0.1, in array_record format.
+      folder: folder of one version, such as ~/tensorflow_datasets/mnist/3.0.1, in array_record format.
 
     Returns:
-      num_classes, an int; images (N, H, W, C), uint8; labels (N,), int64; of the split "train"; and the same of the
-      split "test", if there is one, as test_images and test_labels.
+      By name: num_classes, an int; images (N, H, W, C), uint8, and labels (N,), int64, of the split "train"; and
+      test_images, test_labels, if there is a split "test".
 
     Raises:
-      UnusableFileError: for damaged files, another format, and what is no images of one size, of one class each.
+      UnusableFileError: for damaged files, another format, or data that are not same-sized images with one class label
+        each.
     """
     files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if CACHE not in path.name]
-    of_files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
-    fingerprint = json.dumps([CACHE_VERSION, of_files])
-    kept = _read_cache(folder / CACHE, fingerprint)
-    if kept is None:
-        kept = decode(folder)
+    fingerprint = json.dumps([CACHE_VERSION, [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]])
+    arrays = _read_cache(folder / CACHE, fingerprint)
+    if arrays is None:
+        from l2jax.data.tfds_decode import decode  # imports tfds, which takes longer than reading the cache
+
+        arrays = decode(folder)
         with contextlib.suppress(OSError):  # read-only or full: it will be decoded next time as well
-            _write_cache(folder / CACHE, fingerprint, kept)
-    return kept
+            _write_cache(folder / CACHE, fingerprint, arrays)
+    return arrays
 
 
 def _read_cache(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """What was kept; None where nothing was, or it belongs to other files, or is damaged."""
-    # zipfile checks sums as it reads. The names are kept, too, as a damaged directory may lose a few.
-    with contextlib.suppress(*DAMAGE), path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+    """Reads the cached arrays; None if there are none, or they belong to other files, or are damaged."""
+    # zipfile checks sums as it reads. The names are stored, too, because a damaged directory may lose a few.
+    with contextlib.suppress(*READ_ERRORS), path.open("rb") as content, np.load(content, allow_pickle=False) as file:
         if file["fingerprint"].item() == fingerprint:
-            kept = {name: file[name] for name in file["names"].tolist()}
-            return kept | {"num_classes": kept["num_classes"].item()}
+            arrays = {name: file[name] for name in file["names"].tolist()}
+            return arrays | {"num_classes": arrays["num_classes"].item()}
     return None
 
 
-def _write_cache(path: Path, fingerprint: str, kept: dict[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # another process may be writing, too
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, fingerprint=np.array(fingerprint), names=np.array(list(kept)), **kept)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def decode(folder: Path) -> dict[str, Any]:
-    """Reads and decodes a prepared data set; all as in `read_prepared`."""
-    import tensorflow_datasets as tfds
-
-    try:
-        builder: Any = tfds.builder_from_directory(folder)
-        features, splits = builder.info.features, builder.info.splits
-        image_name, label_name = builder.info.supervised_keys or ("image", "label")
-        image, label = features[image_name], features[label_name]
-        shape: Any = image.shape
-    except Exception as error:  # of many types
-        raise UnusableFileError(
-            "dataset", folder, f"no prepared data set of labelled images ({reason(error)})"
-        ) from None
-    file_format = builder.info.file_format.value
-    problem = None
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
-        problem = f"holds {image_name} and {label_name}, not images of one class each"
-    elif None in shape or image.np_dtype != np.uint8:
-        problem = f"holds images of shape {shape} and type {image.np_dtype}, not of one size and uint8"
-    elif "train" not in splits:
-        problem = f"has no split train, but {', '.join(splits)}"
-    elif file_format != "array_record":
-        problem = f"prepared as {file_format}, not array_record; in another data_dir it is prepared anew"
-    if problem:
-        raise UnusableFileError("dataset", folder, problem)
-
-    decoded: dict[str, Any] = {"num_classes": label.num_classes}
-    # PIL decodes: through tfds it takes twice as long, and tfds logs a plea for OpenCV.
-    decoders = {name: tfds.decode.SkipDecoding() for name in features}
-    for split, prefix in ("train", ""), ("test", "test_"):
-        if split not in splits:
-            continue
-        images, labels = [], []
-        for shard, path in enumerate(splits[split].filepaths):
-            source = builder.as_data_source(f"{split}[{shard}shard]", decoders=decoders)
-            try:
-                examples = source.__getitems__(range(len(source)))
-                images += [_pixels(example[image_name], shape) for example in examples]
-            except (RuntimeError, *DAMAGE) as error:  # RuntimeError: array_record's
-                remedy = f"if that is damage, delete {folder} and prepare it again"
-                raise UnusableFileError("dataset", path, f"{reason(error)}; {remedy}") from None
-            labels += [example[label_name] for example in examples]
-        decoded |= {f"{prefix}images": np.stack(images), f"{prefix}labels": np.array(labels)}
-    return decoded
-
-
-def _pixels(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    from PIL import Image
-
-    # The two formats tfds writes; trying all that PIL knows takes a quarter longer.
-    image = Image.open(io.BytesIO(content), formats=["PNG", "JPEG"])
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[shape[-1]]
-    return np.asarray(image if image.mode == mode else image.convert(mode)).reshape(shape)
+def _write_cache(path: Path, fingerprint: str, arrays: dict[str, Any]) -> None:
+    with open_whole(path, by_several=True) as file:
+        np.savez(file, fingerprint=np.array(fingerprint), names=np.array(list(arrays)), **arrays)

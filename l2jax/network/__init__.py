@@ -1,1 +1,1 @@
-"""Images of one trial come in, logits go out: the CNN, and the operations that it is fast by."""
+"""Images come in, logits go out, for one trial: the built-in CNN and the operations that make it fast."""

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +16,7 @@ from helpers.fake_data import images_like, prepared, write_mnist
 
 import l2jax.data.dataset
 from l2jax.data.dataset import Dataset, as_dataset, load_dataset
-from l2jax.data.tfds_read import decode
+from l2jax.data.tfds_decode import decode
 from l2jax.errors import InputError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "embed_mnist.py"
@@ -75,7 +74,7 @@ assert "tensorflow_datasets" in sys.modules and "tensorflow" not in sys.modules
 
 @pytest.mark.full
 @pytest.mark.skipif("L2JAX_DATA_DIR" not in os.environ, reason="L2JAX_DATA_DIR, with mnist/ in it, is not set")
-def test_embedded_images_are_the_ones_the_script_cuts(script):
+def test_embedded_images_are_those_that_the_script_draws(script):
     folder, dataset = Path(os.environ["L2JAX_DATA_DIR"], "mnist"), load_dataset()
     for part, images, labels in [
         ("train", dataset.images, dataset.labels),
@@ -86,7 +85,7 @@ def test_embedded_images_are_the_ones_the_script_cuts(script):
         np.testing.assert_array_equal(labels, expected_labels)
 
 
-def test_script_cuts_balanced_parts_the_same_way_each_time(tmp_path):
+def test_script_draws_the_same_balanced_parts_each_time(tmp_path):
     folder, zipped = tmp_path / "idx", tmp_path / "zipped"
     folder.mkdir()
     zipped.mkdir()
@@ -186,7 +185,7 @@ def test_npz_data_sets_are_loaded_by_path(tmp_path, monkeypatch):
         ({"images": images_like(2, 5, 7), "labels": [0, 1], "test_labels": [0]}, "got no test_images"),
     ],
 )
-def test_unfit_arrays_in_a_file_are_refused_by_its_name(tmp_path, arrays, message):
+def test_unusable_arrays_in_a_file_name_the_file(tmp_path, arrays, message):
     path = tmp_path / "digits.npz"
     np.savez(path, **arrays)
     with pytest.raises(InputError, match=f"^dataset: {path}: {message}"):
@@ -194,11 +193,6 @@ def test_unfit_arrays_in_a_file_are_refused_by_its_name(tmp_path, arrays, messag
 
 
 GOOD_IMAGES, GOOD_LABELS = images_like(4, 5, 6), np.array([0, 1, 1, 0])
-
-
-def changed(**parts: Any) -> Dataset:
-    good = Dataset("mine", GOOD_IMAGES, GOOD_LABELS, 2, GOOD_IMAGES, GOOD_LABELS)
-    return dataclasses.replace(good, **parts)
 
 
 @pytest.mark.parametrize(
@@ -226,18 +220,30 @@ def changed(**parts: Any) -> Dataset:
         ((GOOD_IMAGES, np.eye(2, dtype=int)[GOOD_LABELS]), r"4 images, labels of shape \(4, 2\)"),
         ((GOOD_IMAGES, np.array([0, -1, 1, 0])), "label -1; accepted: labels 0 to"),
         ((GOOD_IMAGES, np.array([0, 2**40, 1, 0])), "label 1099511627776; accepted: labels 0 to"),
-        (changed(labels=GOOD_LABELS - 1), "label -1; accepted: labels 0 to 1"),
-        (changed(labels=GOOD_LABELS + 1), "label 2; accepted: labels 0 to 1"),
-        (changed(test_labels=GOOD_LABELS + 1), "test label 2; accepted: labels 0 to 1"),
-        (changed(test_labels=GOOD_LABELS[1:]), r"4 test images, test labels of shape \(3,\)"),
-        (changed(test_images=GOOD_IMAGES / 255), "test images of float64"),
-        (changed(test_images=GOOD_IMAGES[:, 1:]), r"images \(4, 5, 6, 1\), test images \(4, 4, 6, 1\)"),
-        (changed(test_images=None), "no test_images; accepted: test images and test labels"),
-        (changed(test_labels=None), "no test_labels; accepted: test images and test labels"),
     ],
 )
 def test_bad_data_is_refused_in_one_line(given, message, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(InputError, match=f"^dataset: got {message}") as error:
         as_dataset(given)
+    assert error.value.option == "dataset" and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "parts, message",
+    [
+        ({"labels": GOOD_LABELS - 1}, "label -1; accepted: labels 0 to 1"),
+        ({"labels": GOOD_LABELS + 1}, "label 2; accepted: labels 0 to 1"),
+        ({"test_labels": GOOD_LABELS + 1}, "test label 2; accepted: labels 0 to 1"),
+        ({"test_labels": GOOD_LABELS[1:]}, r"4 test images, test labels of shape \(3,\)"),
+        ({"test_images": GOOD_IMAGES / 255}, "test images of float64"),
+        ({"test_images": GOOD_IMAGES[:, 1:]}, r"images \(4, 5, 6, 1\), test images \(4, 4, 6, 1\)"),
+        ({"test_images": None}, "no test_images; accepted: test images and test labels"),
+        ({"test_labels": None}, "no test_labels; accepted: test images and test labels"),
+    ],
+)
+def test_a_dataset_is_checked_when_it_is_made(parts, message):
+    good = Dataset("mine", GOOD_IMAGES, GOOD_LABELS, 2, GOOD_IMAGES, GOOD_LABELS)
+    with pytest.raises(InputError, match=f"^dataset: got {message}") as error:
+        dataclasses.replace(good, **parts)
     assert error.value.option == "dataset" and "\n" not in str(error.value)

@@ -85,7 +85,7 @@ TEST = {"test_images": IMAGES[:2], "test_labels": LABELS[:2]}
 def test_npz_files_are_read(tmp_path, files, expected, save):
     for name, arrays in files.items():
         save(tmp_path / name, **arrays)
-    (tmp_path / "README").write_text("neither of us")
+    (tmp_path / "README").write_text("neither of the two")
     for path in [tmp_path, *([tmp_path / name for name in files] if len(files) == 1 else [])]:
         arrays = read_npz(path)
         assert arrays.keys() == expected.keys()

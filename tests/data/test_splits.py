@@ -52,7 +52,7 @@ def test_split_gives_each_example_the_same_chance():
         assert np.abs(counts - seeds * chance).max() < 4 * spread
 
 
-def test_seeds_split_differently(digits):
+def test_different_seeds_give_different_splits(digits):
     labels = digits.labels
     (first, first_val), (second, second_val) = split(labels, 0, 500, 500), split(labels, 1, 500, 500)
     for part in first, first_val, second, second_val:
@@ -99,7 +99,7 @@ def test_folds_hold_each_example_once_and_are_stratified(data):
         np.testing.assert_array_equal(again_val, val)
 
 
-def test_folds_put_any_two_examples_of_a_class_together_equally_often():
+def test_folds_pair_examples_of_a_class_equally_often():
     labels, seeds, num_folds = np.repeat([0, 1], 6), 3000, 4
     together = np.zeros((12, 12))
     for seed in range(seeds):
@@ -111,7 +111,7 @@ def test_folds_put_any_two_examples_of_a_class_together_equally_often():
         assert np.abs(counts - seeds * 2 / 15).max() < 4 * np.sqrt(seeds * 2 / 15 * 13 / 15)
 
 
-def test_seeds_deal_different_folds(digits):
+def test_different_seeds_give_different_folds(digits):
     first, second = (folds(digits.labels, seed, 3)[0][1] for seed in (0, 1))
     assert len(first) == len(second) == 1667
     assert len(np.intersect1d(first, second)) < 1667 / 2
@@ -125,7 +125,7 @@ def test_fold_counts_that_do_not_fit_are_refused(num_folds):
 
 @hypothesis.settings(database=None, deadline=None)
 @hypothesis.given(st.data())
-def test_label_noise_replaces_its_fraction_of_the_training_labels_alone(data):
+def test_label_noise_replaces_a_fraction_of_the_training_labels(data):
     num_classes = data.draw(st.integers(2, 5))
     labels = np.array(data.draw(st.lists(st.integers(0, num_classes - 1), min_size=1, max_size=80)), np.uint8)
     train = np.array(data.draw(st.lists(st.integers(0, len(labels) - 1), min_size=1, unique=True)), np.int32)
@@ -142,7 +142,7 @@ def test_label_noise_replaces_its_fraction_of_the_training_labels_alone(data):
     np.testing.assert_array_equal(with_label_noise(labels, train, seed, high, num_classes), more)
 
 
-def test_label_noise_falls_on_each_example_and_other_class_alike():
+def test_label_noise_is_uniform_over_examples_and_classes():
     labels, train, seeds = np.repeat([0, 1, 2, 3], 3), np.arange(8), 3000
     counts = np.zeros((12, 4))
     for seed in range(seeds):

@@ -81,7 +81,7 @@ def mnist_on_server(source, server, monkeypatch):
 
 
 def assert_made_up(dataset, parts) -> None:
-    """Whether a data set holds the made-up images, in whatever order, each with its label."""
+    """Asserts that a data set holds the made-up images, in any order, each with its label."""
     for images, labels, part in [
         (dataset.images, dataset.labels, parts["train"]),
         (dataset.test_images, dataset.test_labels, parts["test"]),
@@ -94,7 +94,7 @@ def assert_made_up(dataset, parts) -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
 def test_name_version_and_features_are_the_official_ones(source, tmp_path, name):
-    folder = prepare(name, tmp_path / "data", source[0])
+    folder = prepare(name, tmp_path / "data", source=source[0])
     stock = tfds.builder(name, data_dir=tmp_path / "nothing_here")
     written = tfds.builder_from_directory(folder)
     assert folder == tmp_path / "data" / name / str(stock.version)
@@ -142,7 +142,7 @@ sys.exit(main())
     assert_made_up(load_dataset("mnist", data_dir), parts)
 
 
-def test_it_is_downloaded_where_there_is_a_network(mnist_on_server, source, tmp_path, capfd):
+def test_mnist_is_downloaded_if_there_is_a_network(mnist_on_server, source, tmp_path, capfd):
     for name, data_dir in ("mnist", tmp_path / "data"), ("mnist:3.0.1", tmp_path / "more" / "data"):
         assert_made_up(load_dataset(name, data_dir), source[1])
         assert [path.name for path in data_dir.iterdir()] == ["mnist"]
@@ -159,15 +159,15 @@ def test_tfds_knows_the_checksums_of_the_published_files():
             assert len(info.checksum) == 64 and info.filename == f"{name}.gz"
 
 
-def test_nothing_is_taken_that_has_no_checksum(mnist_on_server, tmp_path, monkeypatch):
+def test_files_without_a_known_checksum_are_not_taken(mnist_on_server, tmp_path, monkeypatch):
     monkeypatch.delitem(checksums.get_all_url_infos(), f"{STOCK.MNIST.URL}{FILES[0]}.gz")
     with pytest.raises(ValueError, match="Missing checksums"):
         prepare("mnist", tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
-def refused(option: str, *args, **kwargs) -> str:
-    """Prepares, which must fail in one line; returns the line."""
+def error_line(option: str, *args, **kwargs) -> str:
+    """Asserts that `prepare` fails with one line, and returns the line."""
     with pytest.raises(InputError) as error:
         prepare(*args, **kwargs)
     assert error.value.option == option and "\n" not in str(error.value)
@@ -183,21 +183,21 @@ def refused(option: str, *args, **kwargs) -> str:
     ],
 )
 @pytest.mark.parametrize("name", [FILES[0], FILES[3]])
-def test_a_failed_download_is_told_and_leaves_nothing(mnist_on_server, tmp_path, name, spoil, problem):
+def test_a_failed_download_is_reported_and_leaves_nothing(mnist_on_server, tmp_path, name, spoil, problem):
     spoil(mnist_on_server / f"{name}.gz")
-    line = refused("dataset", "mnist", tmp_path / "data")
+    line = error_line("dataset", "mnist", tmp_path / "data")
     assert line.startswith(f"dataset: {STOCK.MNIST.URL}{name}.gz: ") and problem in line
     assert line.endswith("; where there is no network: python -m l2jax.prepare mnist --from DIR")
     assert not (tmp_path / "data").exists()
 
 
-def test_no_network_is_told_at_once(tmp_path, monkeypatch):
+def test_a_missing_network_is_reported_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(STOCK.MNIST, "URL", "http://127.0.0.1:9/")  # where nothing listens
     url = f"http://127.0.0.1:9/{FILES[0]}.gz"
     known = checksums.get_all_url_infos()
     monkeypatch.setitem(known, url, next(iter(known.values())))
     start = time.monotonic()
-    line = refused("dataset", "mnist", tmp_path)
+    line = error_line("dataset", "mnist", tmp_path)
     assert line.startswith(f"dataset: {url}: no connection; where there is no network: ")
     assert time.monotonic() - start < 5
     assert everything_in(tmp_path) == []
@@ -224,83 +224,83 @@ def test_unusable_files_are_named_and_nothing_is_left(source, tmp_path, file, co
         path.write_bytes(content)
     elif content is not None:
         write_idx(path, content)
-    line = refused("from", "mnist", tmp_path / "data", source[0])
+    line = error_line("from", "mnist", tmp_path / "data", source=source[0])
     assert line.startswith(f"from: {path}: ") and problem in line
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("room", [0, 1000, 70_000])
-def test_a_full_disk_is_told_and_leaves_nothing(source, tmp_path, room):
+def test_a_full_disk_is_reported_and_leaves_nothing(source, tmp_path, room):
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     with disk_with_room_for(room):
-        line = refused("data_dir", "mnist", data_dir, source[0])
+        line = error_line("data_dir", "mnist", data_dir, source=source[0])
     assert line.startswith(f"data_dir: {data_dir}: cannot write mnist (") and "File too large" in line
     assert everything_in(data_dir) == []
 
 
 def test_a_download_that_fills_the_disk_leaves_nothing(mnist_on_server, tmp_path):
     with disk_with_room_for(100):
-        line = refused("data_dir", "mnist", tmp_path / "data")
+        line = error_line("data_dir", "mnist", tmp_path / "data")
     assert line == f"data_dir: {tmp_path / 'data'}: cannot write mnist (File too large)"
     assert not (tmp_path / "data").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_told(source, tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(source, tmp_path):
     data_dir = tmp_path / "a_file" / "data"
     data_dir.parent.write_text("")
-    assert refused("data_dir", "mnist", data_dir, source[0]) == (
+    assert error_line("data_dir", "mnist", data_dir, source=source[0]) == (
         f"data_dir: {data_dir}: cannot write mnist (Not a directory)"
     )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_unwritable_folder_is_told(source, tmp_path):
+def test_an_unwritable_folder_is_reported(source, tmp_path):
     tmp_path.chmod(0o555)
     try:
         for data_dir in tmp_path, tmp_path / "data":
-            line = refused("data_dir", "mnist", data_dir, source[0])
+            line = error_line("data_dir", "mnist", data_dir, source=source[0])
             assert line == f"data_dir: {data_dir}: cannot write mnist (Permission denied)"
     finally:
         tmp_path.chmod(0o755)
 
 
-def test_something_else_in_its_place_is_left_alone(source, tmp_path):
+def test_other_content_of_the_target_folder_stays(source, tmp_path):
     (tmp_path / "data" / "mnist" / "3.0.1").mkdir(parents=True)
     (tmp_path / "data" / "mnist" / "3.0.1" / "mine").write_text("")
-    line = refused("data_dir", "mnist", tmp_path / "data", source[0])
+    line = error_line("data_dir", "mnist", tmp_path / "data", source=source[0])
     assert line == f"data_dir: {tmp_path / 'data'}: cannot write mnist (Directory not empty)"
     assert everything_in(tmp_path / "data") == ["mnist", "mnist/3.0.1", "mnist/3.0.1/mine"]
 
 
-def test_processes_that_prepare_at_once_end_up_with_one(source, tmp_path):
+def test_processes_that_prepare_at_once_make_one_folder(source, tmp_path):
     data_dir = tmp_path / "data"
     code = """
 import sys, time
 from l2jax.data.tfds_prepare import prepare
 time.sleep(max(0, float(sys.argv[3]) - time.time()))
-print(prepare("mnist", sys.argv[1], sys.argv[2]))
+print(prepare("mnist", sys.argv[1], source=sys.argv[2]))
 """
     command = [sys.executable, "-W", "error", "-c", code, str(data_dir), str(source[0]), str(time.time() + 3)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    told = {process.communicate()[0].strip() for process in processes}
-    assert told == {str(data_dir / "mnist" / "3.0.1")}
+    outputs = {process.communicate()[0].strip() for process in processes}
+    assert outputs == {str(data_dir / "mnist" / "3.0.1")}
     assert not any(process.returncode for process in processes)
     assert [path.name for path in data_dir.rglob("*") if path.is_dir()] == ["mnist", "3.0.1"]
     assert_made_up(load_dataset("mnist", data_dir), source[1])
 
 
-def test_others_are_refused_without_tensorflow(tmp_path, monkeypatch, capsys):
+def test_other_data_sets_are_refused_without_tensorflow(tmp_path, monkeypatch, capsys):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name))
     for name in "cifar10", "cifar10:3.0.2", "emnist/letters":
-        line = refused("dataset", name, tmp_path)
+        line = error_line("dataset", name, tmp_path)
         assert line.startswith(f"dataset: got {name}; accepted: data sets that are prepared in {tmp_path} (")
         assert line.endswith(
             f"TensorFlow prepares {name.split(':')[0].split('/')[0]}: pip install 'l2jax[tensorflow]')"
         )
     assert main(["cifar10", "--data-dir", str(tmp_path)]) == 2
-    assert capsys.readouterr() == ("", f"error: {refused('dataset', 'cifar10', tmp_path)}\n")
+    assert capsys.readouterr() == ("", f"error: {error_line('dataset', 'cifar10', tmp_path)}\n")
     assert everything_in(tmp_path) == []
 
 
@@ -312,17 +312,17 @@ def test_wrong_names_are_refused(source, tmp_path, capsys):
         ("mnist/letters", "mnist or mnist:3.0.1"),
         ("kmnist:latest", "kmnist or kmnist:3.0.1"),
     ]:
-        assert refused("dataset", name, tmp_path / "data").startswith(f"dataset: got {name}; accepted: {accepted}")
+        assert error_line("dataset", name, tmp_path / "data").startswith(f"dataset: got {name}; accepted: {accepted}")
         assert main([name, "--data-dir", str(tmp_path / "data"), "--from", str(source[0])]) == 2
         assert capsys.readouterr().err.count("\n") == 1
-    line = refused("from", "cifar10", tmp_path / "data", "here")
+    line = error_line("from", "cifar10", tmp_path / "data", source="here")
     assert line == "from: got here; accepted: a folder of IDX files for mnist, fashion_mnist, kmnist alone"
     assert not (tmp_path / "data").exists()
 
 
 @needs_tensorflow
 @pytest.mark.filterwarnings("default")  # of TensorFlow and what it imports
-def test_tfds_itself_prepares_the_same_records_in_the_same_order(mnist_on_server, tmp_path, monkeypatch):
+def test_tfds_prepares_the_same_records_in_the_same_order(mnist_on_server, tmp_path, monkeypatch):
     for split, size in ("TRAIN", 30), ("TEST", 12):
         monkeypatch.setattr(f"tensorflow_datasets.image_classification.mnist._{split}_EXAMPLES", size)
     stock = STOCK.MNIST(data_dir=tmp_path / "stock", file_format="array_record")
@@ -375,9 +375,9 @@ def test_cifar10_is_prepared_with_tensorflow(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=full) for name in ("mnist", "fashion_mnist")])
-def test_full_data_sets_start_in_under_a_second_the_second_time(tmp_path, name):
+def test_full_data_sets_load_in_a_second_the_second_time(tmp_path, name):
     folder = Path(os.environ["L2JAX_DATA_DIR"], name)
-    prepare(name, tmp_path, folder)
+    prepare(name, tmp_path, source=folder)
     dataset = load_dataset(name, tmp_path)
     for prefix, images, labels in [
         ("train", dataset.images, dataset.labels),
@@ -390,5 +390,5 @@ def test_full_data_sets_start_in_under_a_second_the_second_time(tmp_path, name):
         assert sorted(map(bytes, loaded)) == sorted(map(bytes, published))
     code = f"from l2jax.data import load_dataset; print(len(load_dataset({name!r}, {str(tmp_path)!r}).images))"
     start = time.monotonic()
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told == "60000\n" and time.monotonic() - start < 1
+    outputs = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert outputs == "60000\n" and time.monotonic() - start < 1

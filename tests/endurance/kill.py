@@ -1,8 +1,8 @@
-"""Kills a run with SIGKILL at random moments, resumes it, and compares what comes out with an undisturbed run.
+"""Kills a run with SIGKILL at random moments, resumes it, and compares its outcome with an undisturbed run.
 
     python tests/endurance/kill.py --kills 50
 
-Every result must be bitwise that of the undisturbed run, metrics and parameters, and no folder unreadable.
+All metrics and parameters must be bitwise those of the undisturbed run, and every folder must stay readable.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 PATHS = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 EPOCHS = 20
-"""In full; a tiny run's own without pictures."""
+"""Epochs of a full run; a run without figures keeps those of the tiny run."""
 
 
 def start(run_dir: Path, full: bool) -> subprocess.Popen:
-    """Begins the run, or goes on with it, in a process of its own."""
-    cache = {  # the same programs need no compiling anew
+    """Starts the run, or resumes it, in a process of its own; a full run draws figures and has more epochs."""
+    cache = {  # the runs share their compiled programs
         "JAX_COMPILATION_CACHE_DIR": str(run_dir.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
-    asked = {"PYTHONPATH": PATHS, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    environment = {"PYTHONPATH": PATHS, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     words = [sys.executable, __file__, "--child", str(run_dir), *(["--full"] if full else [])]
-    return subprocess.Popen(words, env=cache | os.environ | asked, stderr=subprocess.PIPE)
+    return subprocess.Popen(words, env=cache | os.environ | environment, stderr=subprocess.PIPE)
 
 
 def child(run_dir: Path, full: bool) -> int:
@@ -47,18 +47,19 @@ def child(run_dir: Path, full: bool) -> int:
         return tiny_run.run(run_dir, config, draw=full, resume=(run_dir / "config.json").exists())
 
 
-def moment(run_dir: Path, began: float) -> str:
-    """What a run that went on at a time was killed at, as far as its folder tells."""
+def phase(run_dir: Path, start_time: float) -> str:
+    """The phase in which a run that was started at a time was killed, as far as its folder tells."""
     log = run_dir / "metrics.jsonl"
-    if not log.exists() or log.stat().st_mtime < began:
+    if not log.exists() or log.stat().st_mtime < start_time:
         return "compilation"
-    if any(path.stat().st_mtime >= began for path in run_dir.glob("checkpoints/.partial*")):
+    if any(path.stat().st_mtime >= start_time for path in run_dir.glob("checkpoints/.partial*")):
         return "checkpoint"
     config = json.loads((run_dir / "config.json").read_text())["sweep"]
     return "results" if log.read_bytes().count(b"\n") == 2 * config["epochs"] else "training"
 
 
-def outcome(run_dir: Path) -> tuple:
+def read_outcome(run_dir: Path) -> tuple:
+    """Results, parameters, and the (epoch, trials) of each line of the log."""
     import l2jax
 
     with np.load(run_dir / "best_params.npz", allow_pickle=False) as params:
@@ -67,8 +68,8 @@ def outcome(run_dir: Path) -> tuple:
     return l2jax.load_results(run_dir).data, arrays, [(line["epoch"], line["trials"]) for line in lines]
 
 
-def assert_equal(run_dir: Path, undisturbed: Path) -> None:
-    (data, params, epochs), (expected, expected_params, expected_epochs) = outcome(run_dir), outcome(undisturbed)
+def assert_same_outcome(run_dir: Path, undisturbed: Path) -> None:
+    (data, params, epochs), (expected, expected_params, expected_epochs) = map(read_outcome, (run_dir, undisturbed))
     assert data.identical(expected)
     assert params.keys() == expected_params.keys()
     assert all(np.array_equal(params[name], expected_params[name]) for name in params)
@@ -76,43 +77,49 @@ def assert_equal(run_dir: Path, undisturbed: Path) -> None:
 
 
 def kill(folder: Path, kills: int, undisturbed: Path | None = None, seed: int = 0) -> Counter:
-    """Returns what the runs were killed at.
+    """Kills runs, resumes them, and compares each with an undisturbed one.
 
     Args:
-      undisturbed: a run without pictures to compare with; None: one with pictures and more epochs is made.
+      folder: for the runs.
+      kills: number of kills, spread over as many runs as it takes.
+      undisturbed: a finished run without figures to compare with; None makes a full one.
+      seed: seed of the moments.
+
+    Returns:
+      The number of kills by phase.
     """
     import l2jax
 
-    chosen, killed, finished, longest, full = random.Random(seed), Counter(), 0, 2.0, undisturbed is None
+    rng, killed, num_runs, longest, full = random.Random(seed), Counter(), 0, 2.0, undisturbed is None
     if undisturbed is None:
         undisturbed = folder / "undisturbed"
         with start(undisturbed, full) as process:
-            began = wait_for_lock(undisturbed, process)
+            start_time = wait_for_lock(undisturbed, process)
             assert process.wait() == 0, process.stderr.read().decode()
-        longest = time.time() - began
+        longest = time.time() - start_time
     while killed.total() < kills:
-        finished += 1
-        run_dir = folder / f"run_{finished}"
+        num_runs += 1
+        run_dir = folder / f"run_{num_runs}"
         while True:
             with start(run_dir, full) as process:
-                began = wait_for_lock(run_dir, process)
+                start_time = wait_for_lock(run_dir, process)
                 try:
-                    process.wait(chosen.uniform(0, longest) if killed.total() < kills else None)
+                    process.wait(rng.uniform(0, longest) if killed.total() < kills else None)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-                    killed[moment(run_dir, began)] += 1
+                    killed[phase(run_dir, start_time)] += 1
                 else:
                     assert process.returncode == 0, process.stderr.read().decode()
                     break
             if (run_dir / "results.nc").exists():
                 l2jax.load_results(run_dir)
-        assert_equal(run_dir, undisturbed)
+        assert_same_outcome(run_dir, undisturbed)
     return killed
 
 
 def wait_for_lock(run_dir: Path, process: subprocess.Popen) -> float:
-    """Waits until the process has taken the folder; returns the time."""
+    """Waits until the process has locked the folder; returns the time."""
     lock = run_dir / ".lock"
     while process.poll() is None and not (lock.exists() and lock.read_text() == f"{process.pid}\n"):
         time.sleep(0.01)

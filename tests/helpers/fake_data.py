@@ -25,43 +25,43 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 def write_mnist(folder: Path, train_size: int, test_size: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Writes IDX files whose images hold their own index in their first two pixels; returns images and labels."""
-    parts = {}
-    for split, prefix, size in [("train", "train", train_size), ("test", "t10k", test_size)]:
+    splits = {}
+    for name, prefix, size in [("train", "train", train_size), ("test", "t10k", test_size)]:
         images = np.zeros((size, 28, 28), np.uint8)
         images[:, 0, 0], images[:, 0, 1] = np.divmod(np.arange(size), 256)
         labels = np.random.default_rng(1).permutation(np.arange(size) % 10).astype(np.uint8)
         write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
         write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels)
-        parts[split] = images, labels
-    return parts
+        splits[name] = images, labels
+    return splits
 
 
 def prepared(
     data_dir: Path,
-    parts: dict[str, tuple[Any, Any]],
+    splits: dict[str, tuple[Any, Any]],
     num_classes: int = 3,
     configs: tuple[str, ...] = (),
     num_shards: int | None = None,
     **features: Any,
 ) -> list[Path]:
-    """Prepares a data set named made_up, in each config, in the order of `parts`; returns the folders."""
-    shape = next(iter(parts.values()))[0].shape[1:]
+    """Prepares a data set named made_up, in each config, in the order of `splits`; returns the folders."""
+    shape = next(iter(splits.values()))[0].shape[1:]
     label = tfds.features.ClassLabel(num_classes=num_classes)
     features = {"image": tfds.features.Image(shape=shape), "label": label} | features
 
     class MadeUp(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.2.3")
         url_infos = None  # nothing is downloaded
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config) for config in configs]  # noqa: RUF012, tfds' own way
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config) for config in configs]  # noqa: RUF012, as tfds asks for
 
         def _info(self) -> tfds.core.DatasetInfo:
-            described = tfds.features.FeaturesDict(features)
+            feature_dict = tfds.features.FeaturesDict(features)
             return tfds.core.DatasetInfo(
-                builder=self, features=described, supervised_keys=("image", "label"), disable_shuffling=True
+                builder=self, features=feature_dict, supervised_keys=("image", "label"), disable_shuffling=True
             )
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-            return {split: self._generate_examples(*part) for split, part in parts.items()}
+            return {name: self._generate_examples(*arrays) for name, arrays in splits.items()}
 
         def _generate_examples(self, images: Any, labels: Any) -> Iterator[tuple[int, dict]]:
             for index, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -81,13 +81,13 @@ def prepared(
 
 @contextlib.contextmanager
 def disk_with_room_for(num_bytes: int) -> Iterator[None]:
-    """Lets no file grow beyond a size: writing more fails as it does on a full disk, for C++ code, too."""
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, usual[1]))
+    """Limits the size of files: writing more fails as on a full disk, in C++ code, too."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def everything_in(folder: Path) -> list[str]:

@@ -35,8 +35,7 @@ def dataset() -> Dataset:
     return Dataset("made up", images[:80], labels[:80], 4, images[80:], labels[80:])
 
 
-def mlp(rngs):
-    return plain.MLP(49, 4, rngs=rngs)
+mlp = plain.mlp(49, 4)
 
 
 def sweep(config: SweepConfig = CONFIG, data: Dataset | None = None) -> Sweep:

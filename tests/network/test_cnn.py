@@ -1,4 +1,4 @@
-"""The CNN against the same network of plain Flax layers, and the check of a person's own network."""
+"""The CNN against the same network of plain Flax layers, and the check of networks that people bring."""
 
 import functools
 
@@ -14,8 +14,8 @@ from scipy import stats
 import l2jax
 from l2jax.errors import InvalidInputError
 
-# CIFAR's size, the smallest that is allowed, and odd sizes, of which pooling leaves out rows and columns.
-# MNIST's is in test_sweep.py, in whole training runs.
+# CIFAR's size, the smallest size that is allowed, and odd sizes, whose last rows and columns pooling leaves out.
+# Whole training runs in tests/engine/test_cnn_sweep.py cover MNIST's size.
 SHAPES = [(32, 32, 3), (10, 10, 1), (11, 13, 1), (15, 19, 3)]
 
 
@@ -36,7 +36,7 @@ def test_parameters_fit_plain_flax_layers(image_shape):
 @pytest.mark.parametrize("image_shape", SHAPES)
 def test_logits_equal_plain_flax_layers(image_shape):
     graphdefs, states = zip(*(split_abstract(model, image_shape) for model in (l2jax.CNN, plain.CNN)), strict=True)
-    # Biases too are random: those of 0 would hide one that is left out, or put in the wrong place.
+    # Biases are random, too: biases of 0 would hide one that is left out or in the wrong place.
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda p: rng.normal(0, 0.1, p.shape).astype(np.float32), states[1])
     images = rng.uniform(size=(5, *image_shape)).astype(np.float32)
@@ -54,7 +54,7 @@ def params():
     return as_in_sweeps(lambda: nnx.to_pure_dict(nnx.state(cnn(rngs=nnx.Rngs(3)))))()
 
 
-def test_size_is_the_articles(params):
+def test_number_of_parameters_is_that_of_the_article(params):
     assert sum(param.size for param in jax.tree.leaves(params)) == 34_826
 
 
@@ -74,8 +74,8 @@ def test_kernels_begin_glorot_uniform(params, layer, fan_in, fan_out):
     assert stats.kstest(kernel, stats.uniform(-limit, 2 * limit).cdf).pvalue > 0.01
 
 
-def of_layers(*layers):
-    """A model that flattens images of 7x7 and goes through layers, each made of `nnx.Rngs`."""
+def sequential(*layers):
+    """A model that flattens images of 7x7 and applies layers, each made from `nnx.Rngs`."""
     return lambda rngs: nnx.Sequential(lambda x: x.reshape(len(x), 49), *(layer(rngs) for layer in layers))
 
 
@@ -90,15 +90,15 @@ LOGITS = "one that maps them to logits (2, 10)"
 @pytest.mark.parametrize(
     ("model", "given", "accepted"),
     [
-        (of_layers(lambda rngs: nnx.BatchNorm(49, rngs=rngs), linear(10)), "with BatchStat", ONLY_PARAMS),
-        (of_layers(lambda rngs: nnx.Dropout(0.5, rngs=rngs), linear(10)), "with RngCount, RngKey", ONLY_PARAMS),
-        (of_layers(linear(9)), "from images (2, 7, 7, 1) to (2, 9)", LOGITS),
-        (of_layers(linear(10), lambda rngs: jnp.ravel), "from images (2, 7, 7, 1) to (20,)", LOGITS),
-        (of_layers(linear(10), lambda rngs: lambda x: (x, x)), "from images (2, 7, 7, 1) to tuple", LOGITS),
+        (sequential(lambda rngs: nnx.BatchNorm(49, rngs=rngs), linear(10)), "with BatchStat", ONLY_PARAMS),
+        (sequential(lambda rngs: nnx.Dropout(0.5, rngs=rngs), linear(10)), "with RngCount, RngKey", ONLY_PARAMS),
+        (sequential(linear(9)), "from images (2, 7, 7, 1) to (2, 9)", LOGITS),
+        (sequential(linear(10), lambda rngs: jnp.ravel), "from images (2, 7, 7, 1) to (20,)", LOGITS),
+        (sequential(linear(10), lambda rngs: lambda x: (x, x)), "from images (2, 7, 7, 1) to tuple", LOGITS),
     ],
     ids=["batch norm", "dropout", "too few logits", "flat logits", "tuple"],
 )
-def test_model_that_cannot_be_trained_is_refused_in_one_line(model, given, accepted):
+def test_model_that_cannot_be_trained_is_refused(model, given, accepted):
     dataset = (np.zeros((40, 7, 7), np.uint8), np.arange(40) % 10)
     with pytest.raises(InvalidInputError) as caught:
         l2jax.sweep([0.0], 1, dataset=dataset, model=model, val_size=10, batch_size=10)
@@ -108,6 +108,6 @@ def test_model_that_cannot_be_trained_is_refused_in_one_line(model, given, accep
     assert "\n" not in str(caught.value)
 
 
-def test_images_too_small_for_the_cnn_are_refused():
+def test_images_smaller_than_10x10_are_refused():
     with pytest.raises(l2jax.InputError, match=r"^dataset: got images of 12x9; accepted: 10x10 or more"):
         l2jax.sweep([0.0], 1, dataset=(np.zeros((40, 12, 9), np.uint8), np.arange(40) % 10), val_size=10, batch_size=10)

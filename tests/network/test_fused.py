@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import plain
-from helpers.compare import as_in_sweeps, assert_equal
+from helpers.compare import as_in_sweeps, assert_same_transform
 from jax import Array, lax
 
 from l2jax.network.fused import DEFAULT_LOWERING, Lowering, conv_relu_max_pool
@@ -27,12 +27,12 @@ def value_and_grads(f, x, kernel, bias, d_out):
     return out, *vjp(d_out)
 
 
-def assert_equals_reference(of, *arguments, lowering=DEFAULT_LOWERING):
-    assert_equal(of, functools.partial(conv_relu_max_pool, lowering=lowering), reference, *arguments)
+def assert_equals_reference(transform, *arguments, lowering=DEFAULT_LOWERING):
+    assert_same_transform(transform, functools.partial(conv_relu_max_pool, lowering=lowering), reference, *arguments)
 
 
 def normal(*shapes, seed=0):
-    """Of NumPy: JAX's own takes seconds to compile for each shape."""
+    """Normal numbers of NumPy, because those of JAX take seconds to compile for each shape."""
     rng = np.random.default_rng(seed)
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
@@ -66,7 +66,7 @@ def test_conv_relu_max_pool_equals_xla(shape):
     assert_equals_reference(value_and_grads, *random_arguments(*shape))
 
 
-def test_few_products_as_a_matrix_product():
+def test_few_products_equal_xla_as_a_matrix_product():
     assert_equals_reference(value_and_grads, *random_arguments(*SHAPES[1]), lowering=Lowering(few_products=0))
 
 
@@ -94,7 +94,7 @@ def two_layers(f, x, kernels, biases, d_out):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_ties_on_real_digits(digits, seed):
+def test_gradient_of_ties_on_real_digits(digits, seed):
     """In blank regions all four positions of a window are equal: the gradient goes to the first, as in XLA."""
     x = digits.images[:16].transpose(3, 1, 2, 0).astype(np.float32) / 255
     *kernels, bias1, bias2, d_out = normal((3, 3, 1, 8), (3, 3, 8, 8), (8,), (8,), (8, 5, 5, 16), seed=seed)
@@ -102,18 +102,18 @@ def test_ties_on_real_digits(digits, seed):
     first = np.asarray(plain.jit(reference)(x, kernels[0], biases[0]))
     windows = first[:, :12, :12].reshape(8, 6, 2, 6, 2, 16)
     ties = (windows == windows[:, :, :1, :, :1]).all((2, 4)) & (windows[:, :, 0, :, 0] > 0)
-    assert ties.mean() > 0.1  # or this test would not test what it says
+    assert ties.mean() > 0.1  # there must be ties to test
 
     assert_equals_reference(two_layers, x, kernels, biases, d_out)
 
 
-def test_ties_of_stripes():
-    """As in blank regions, but not 0: the rows are all the same, so that each window has two ties."""
+def test_gradient_of_ties_in_stripes():
+    """Like blank regions, but not 0: all rows are the same, so that each window has two ties."""
     x, kernel, bias, d_out = random_arguments(*SHAPES[0])
     assert_equals_reference(value_and_grads, np.broadcast_to(x[:, :1], x.shape), kernel, bias, d_out)
 
 
-def test_not_a_number_is_not_hidden():
+def test_nan_reaches_the_output():
     x, kernel, bias, _ = random_arguments(1, 12, 12, 4, 3, 3)
     x[0, 5, 5, 0] = np.nan
     assert np.isnan(as_in_sweeps(conv_relu_max_pool)(x, kernel, bias)).any()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers.compare import assert_equal
+from helpers.compare import assert_same_transform
 from jax import lax
 
 from l2jax.network import ops
@@ -14,7 +14,7 @@ NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
 def normal(seed, *shape):
-    """Of NumPy: JAX's own takes seconds to compile for each shape."""
+    """Normal numbers of NumPy, because those of JAX take seconds to compile for each shape."""
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
@@ -37,7 +37,7 @@ def test_convolution_equals_xla(kernel_size, strides, padding):
         out, vjp = jax.vjp(lambda x, k: convolve(x, k, strides, padding, dimension_numbers=NUMBERS), x, kernel)
         return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
 
-    assert_equal(value_and_grads, ops.conv_general_dilated, lax.conv_general_dilated, x, kernel)
+    assert_same_transform(value_and_grads, ops.conv_general_dilated, lax.conv_general_dilated, x, kernel)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 0), (0, 1))])
@@ -50,7 +50,7 @@ def test_pooling_equals_xla(window, strides, padding):
         out, vjp = jax.vjp(lambda x: pool(x, window, strides, padding), x)
         return out, vjp(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
 
-    assert_equal(value_and_grad, ops.max_pool, nnx.max_pool, x)
+    assert_same_transform(value_and_grad, ops.max_pool, nnx.max_pool, x)
 
 
 def network(conv, pool):
@@ -67,7 +67,7 @@ def network(conv, pool):
 
 def test_vmap_and_scan_on_real_digits(digits):
     images = np.repeat(digits.images[:4].astype(np.float32) / 255, 3, -1)
-    kernels = [normal(i, 2, 3, 3, c, d) / 3 for i, (c, d) in enumerate([(3, 4), (4, 5)])]  # of two trials
+    kernels = [normal(i, 2, 3, 3, c, d) / 3 for i, (c, d) in enumerate([(3, 4), (4, 5)])]  # for two trials
 
     def grads(network):
         def step(carry, scale):
@@ -75,11 +75,11 @@ def test_vmap_and_scan_on_real_digits(digits):
 
         return lax.scan(step, 0, jnp.array([1.0, 0.5]))[1]
 
-    ours, theirs = network(ops.conv_general_dilated, ops.max_pool), network(lax.conv_general_dilated, nnx.max_pool)
-    assert_equal(grads, ours, theirs, tolerance=5e-6)
+    ours, reference = network(ops.conv_general_dilated, ops.max_pool), network(lax.conv_general_dilated, nnx.max_pool)
+    assert_same_transform(grads, ours, reference, tolerance=5e-6)
 
 
-def test_drops_into_nnx_conv():
+def test_convolution_works_inside_nnx_conv():
     images = normal(0, 2, 9, 8, 3)
     options = {"strides": 2, "padding": "SAME", "kernel_init": lambda *_: normal(1, 3, 3, 3, 5), "rngs": nnx.Rngs(0)}
     outs = [
@@ -97,7 +97,7 @@ def test_drops_into_nnx_conv():
         {"feature_group_count": 3},
     ],
 )
-def test_what_is_not_supported_is_refused(options):
+def test_unsupported_convolutions_are_refused(options):
     zeros = {"kernel_init": nnx.initializers.zeros, "rngs": nnx.Rngs(0)}
     conv = nnx.Conv(3, 6, (3, 3), conv_general_dilated=ops.conv_general_dilated, **zeros, **options)
     with pytest.raises(NotImplementedError, match=r"l2jax\.ops"):

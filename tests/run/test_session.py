@@ -152,14 +152,14 @@ def test_a_signal_stops_the_run_which_can_be_resumed(number, tmp_path, undisturb
     assert capfd.readouterr().err.splitlines()[-1] == "interrupted: saved the 4 of 6 epochs that are complete"
     assert l2jax.load_results(tmp_path / "run").data["val_loss"].notnull().sum() == 2 * 4
     assert tiny_run.run(tmp_path / "run", resume=True) == 0
-    kill.assert_equal(tmp_path / "run", undisturbed)
+    kill.assert_same_outcome(tmp_path / "run", undisturbed)
 
 
 def test_a_finished_run_is_resumed_without_training(tmp_path, undisturbed, monkeypatch):
     shutil.copytree(undisturbed, tmp_path / "run")
     monkeypatch.setattr(setup, "compile_programs", lambda *_, **__: pytest.fail("it compiles"))
     assert tiny_run.run(tmp_path / "run", resume=True) == 0
-    kill.assert_equal(tmp_path / "run", undisturbed)
+    kill.assert_same_outcome(tmp_path / "run", undisturbed)
 
 
 def test_other_data_under_the_same_name_are_refused(tmp_path, undisturbed, monkeypatch):
@@ -278,7 +278,7 @@ def test_a_lost_folder_ends_the_run_with_one_line(gone, tmp_path, undisturbed, m
     else:
         assert line.endswith(f"intact: --resume {run_dir}")
         assert tiny_run.run(run_dir, resume=True) == 0
-        kill.assert_equal(run_dir, undisturbed)
+        kill.assert_same_outcome(run_dir, undisturbed)
 
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc") or sys.platform != "linux", reason="needs a C compiler and Linux")

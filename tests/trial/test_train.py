@@ -25,8 +25,7 @@ def trial(l2=0.0, learning_rate=1.0, weight_decay=0.0, label_smoothing=0.0, seed
     return Trial(scalars, np.uint32(seed), np.int32(split_index))
 
 
-def mlp(rngs):
-    return plain.MLP(6, 3, rngs=rngs, width=5)
+mlp = plain.mlp(6, 3, width=5)
 
 
 def random_params(model):
@@ -74,8 +73,8 @@ def test_objective_averages_over_the_mask():
     alone = value_and_grad(images=images[real], labels=labels[real], mask=np.ones(4, bool))
     assert_close(masked, alone)
     logits = np.asarray(network(images[real]), np.float64)
-    l2_norm = sum((k**2).sum() for k in plain.kernels(params))
-    np.testing.assert_allclose(masked[0][0], plain.cross_entropy(logits, labels[real]) + 0.1 * l2_norm, rtol=1e-6)
+    sum_of_squares = sum((k**2).sum() for k in plain.kernels(params))
+    np.testing.assert_allclose(masked[0][0], plain.cross_entropy(logits, labels[real]) + 0.1 * sum_of_squares, rtol=1e-6)
     assert masked[0][1] == (logits.argmax(1) == labels[real]).sum()
 
 
@@ -208,8 +207,8 @@ def test_evaluation_averages_over_the_examples_of_a_part():
     logits = np.asarray(apply(state.params, plain.as_floats(images[chosen])), np.float64)
     np.testing.assert_allclose(evaluation.loss, plain.cross_entropy(logits, labels[chosen]), rtol=1e-6)
     np.testing.assert_allclose(evaluation.accuracy, (logits.argmax(1) == labels[chosen]).mean(), rtol=1e-6)
-    l2_norm = sum((np.asarray(k, np.float64) ** 2).sum() for k in plain.kernels(state.params))
-    np.testing.assert_allclose(evaluation.penalty, 0.25 * l2_norm, rtol=1e-6)
+    sum_of_squares = sum((np.asarray(k, np.float64) ** 2).sum() for k in plain.kernels(state.params))
+    np.testing.assert_allclose(evaluation.penalty, 0.25 * sum_of_squares, rtol=1e-6)
     first, second = plain.kernels(state.params)
     expected = {"layers/0": (first**2).sum(), "layers/1": (second**2).sum()}
     assert evaluation.sums_of_squares == {name: pytest.approx(float(value)) for name, value in expected.items()}
