@@ -1,5 +1,5 @@
 "use strict";
-// Draws the pictures of the page in the colours of its scheme, switches strengths on and off, sorts tables.
+// Draws the charts of the page in the colours of its scheme, switches strengths on and off, sorts tables.
 
 const PRINTED_WIDTH = 330;
 const dark = matchMedia("(prefers-color-scheme: dark)");
