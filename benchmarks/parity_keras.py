@@ -28,7 +28,7 @@ from flax import nnx
 from peers.keras_cnn import cnn
 
 import l2jax
-from l2jax.results.stats import holm
+from l2jax.stats import holm
 from l2jax.trial import train
 
 STRENGTHS = (0.0, 1e-3, 1e-2)

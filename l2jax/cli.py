@@ -18,7 +18,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from l2jax.config import DEFAULT_STRENGTHS, RECIPES, SweepConfig
 from l2jax.errors import InputError, InvalidInputError
-from l2jax.results.results import read_config
+from l2jax.results.files import read_config
 
 # JAX and matplotlib take seconds to import: `l2jax.run` does it, when --help and wrong options are out of the way.
 

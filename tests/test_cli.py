@@ -276,7 +276,7 @@ def test_metrics_lines_are_the_results(tiny_run):
             "penalty",
             "val_loss",
             "val_accuracy",
-            "l2_norm",
+            "kernel_sum_of_squares",
             "running_objective",
         ):
             trials = data[name].sel(epoch=line["epoch"]).values.ravel()  # strength by strength, seed by seed
@@ -287,10 +287,10 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
     run_dir, finished = tiny_run
     results = l2jax.load_results(run_dir)
     words = " ".join(finished.stdout.split())
-    assert " ".join(verdict(results)) in words
+    assert " ".join(map(str, verdict(results))) in words
     assert f"load_results({str(run_dir)!r})" in words
     rows = [line.split() for line in finished.stdout.splitlines()]
-    for l2, row in results.table().iterrows():
+    for l2, row in results.settings_table().iterrows():
         (printed,) = [cells for cells in rows if cells[:1] == [f"{l2:g}"]]
         assert printed[1:7] == [
             f"{row.val_loss:.4f}",

@@ -22,7 +22,7 @@ from l2jax import cli
 from l2jax.atomic import seal
 from l2jax.config import HYPERPARAMETERS, SweepConfig
 from l2jax.errors import InputError
-from l2jax.results.results import read_config
+from l2jax.results.files import read_config
 from l2jax.run.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")

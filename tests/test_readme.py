@@ -23,6 +23,6 @@ def test_example_runs(tmp_path, monkeypatch, capsys):
     exec(compile(example, "README.md", "exec"), names)
     results = names["results"]
     assert results.data.sizes == {"l2": 4, "seed": 3, "epoch": 20, "layer": 2, "magnitude": 32}
-    assert results.table()["val_accuracy"].max() > 0.8
+    assert results.settings_table()["val_accuracy"].max() > 0.8
     assert f"lowest: {results.best()}" in capsys.readouterr().out
     assert (tmp_path / "validation_curve.png").stat().st_size > 10_000

@@ -43,7 +43,7 @@ class Chunk(NamedTuple):
         fit, held_out = self.evaluate(Part.TRAIN), self.evaluate(Part.VAL)
         squared_norms = np.stack(list(fit.squared_norms.values()), axis=-1)
         with np.errstate(over="ignore"):  # the trial has diverged
-            l2_norm = squared_norms.sum(-1)
+            kernel_sum_of_squares = squared_norms.sum(-1)
         measured = {
             "running_objective": self._to_host(running.objective),
             "running_accuracy": self._to_host(running.accuracy),
@@ -53,7 +53,7 @@ class Chunk(NamedTuple):
             "val_loss": held_out.loss,
             "val_accuracy": held_out.accuracy,
             "val_ece": held_out.ece,
-            "l2_norm": l2_norm,
+            "kernel_sum_of_squares": kernel_sum_of_squares,
             "kernel_norm": np.sqrt(squared_norms),
         }
         return {name: np.asarray(values) for name, values in measured.items()}

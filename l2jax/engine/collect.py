@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from l2jax.engine.snapshot import Epoch
-from l2jax.results.results import DESCRIPTIONS, Results
+from l2jax.results.metrics import METRICS
+from l2jax.results.results import Results
 from l2jax.trial.magnitudes import MIDDLES
 from l2jax.trial.train import Evaluation
 
@@ -56,7 +57,7 @@ def collect(
         for dims, named in ((("epoch", "layer"), curves), (("layer", "magnitude"), per_trial))
         for name, values in named.items()
     }
-    variables = {name: variables[name] for name in DESCRIPTIONS if name in variables}
+    variables = {name: variables[name] for name in METRICS if name in variables}
     coords = {name: list(values) for name, values in axes.items()} | {"layer": list(layers)}
     data = xr.Dataset(variables, coords | {"epoch": np.arange(1, num_epochs + 1), "magnitude": MIDDLES})
     single = [name for name, values in axes.items() if len(values) == 1 and name not in ("l2", "seed")]

@@ -1,94 +1,69 @@
-"""What a sweep found: labelled arrays, the best strength, tables and files."""
+"""The results of a sweep: labelled arrays, the best strength, and tables."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import os
-from pathlib import Path
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from l2jax.atomic import read_checked, write_with_sums
-from l2jax.config import SweepConfig
+from l2jax.config import HYPERPARAMETERS
 from l2jax.errors import InvalidInputError, reason
+from l2jax.results.estimates import nanmean, standard_error
+from l2jax.results.files import CONFIG, DATA, read_files, write_files
+from l2jax.results.metrics import COORDINATES, EPOCH, METRICS, REPLICATES
+from l2jax.results.replicates import flatten_replicates
 
 if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should not wait for them
     import pandas as pd
     import xarray as xr
 
-DESCRIPTIONS = {  # name: (long_name, units); "1" is a plain number or a fraction
-    "l2": ("L2 strength", "1"),
-    "learning_rate": ("learning rate", "1"),
-    "weight_decay": ("decoupled weight decay", "1"),
-    "label_smoothing": ("label smoothing", "1"),
-    "seed": ("seed of split, initial params and data order", "1"),
-    "fold": ("fold that is validated on", "1"),
-    "epoch": ("epochs finished", "1"),
-    "running_objective": ("training cross-entropy with the penalty, averaged while training", "nat"),
-    "running_accuracy": ("training accuracy, averaged while training", "1"),
-    "train_loss": ("training cross-entropy, without the penalty", "nat"),
-    "train_accuracy": ("training accuracy", "1"),
-    "penalty": ("(l2/2) * sum of squared kernels", "nat"),
-    "val_loss": ("validation cross-entropy, without the penalty", "nat"),
-    "val_accuracy": ("validation accuracy", "1"),
-    "val_ece": ("validation calibration error", "1"),
-    "l2_norm": ("sum of squared kernels", "1"),
-    "kernel_norm": ("Euclidean norm of a layer's kernel", "1"),
-    "layer": ("layer", "1"),
-    "kernel_magnitudes": ("values of a layer's kernel by magnitude, at the end", "1"),
-    "magnitude": ("magnitude of a kernel's value, the middle of its bin", "1"),
-    "test_loss": ("test cross-entropy at the end", "nat"),
-    "test_accuracy": ("test accuracy at the end", "1"),
-    "diverged": ("the trial stopped being finite", "1"),
-    "diverged_epoch": ("epoch in which it did, 0 if it did not", "1"),
-    "best_epoch": ("epoch of the lowest validation loss, 0 if there is none", "1"),
-}
-OPTIONAL = (
-    *("learning_rate", "weight_decay", "label_smoothing", "fold", "running_objective", "running_accuracy"),
-    *("val_ece", "kernel_norm", "layer", "kernel_magnitudes", "magnitude", "diverged_epoch"),
-)
-"""Those of them that results of an older version lack; and `fold` is for cross-validation alone."""
-REPEATED = ("seed", "fold")
-"""What repeats a setting: dimensions that are averaged over. All others but `epoch` are hyperparameters."""
 CHOOSABLE = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
-"""Metrics a strength may be chosen by. The test part is not among them: it is looked at once, at the end."""
-AVERAGED = (
-    *(*CHOOSABLE, "gap", "penalty", "l2_norm", "test_loss", "test_accuracy"),
-    *("running_objective", "running_accuracy"),
-)
+"""Metrics by which a strength may be chosen. The test set is not among them: it is evaluated once, at the end."""
 RULES = ("min", "1se")
-CONFIG = "config.json"
+AVERAGED = (
+    *(name for name, metric in METRICS.items() if metric.dims == EPOCH),
+    *("test_loss", "test_accuracy", "gap"),
+)
+"""The columns of `Results.settings_table` that are means."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Results:
     """The metrics of every trial at every epoch, and the config of the run that made them.
 
-    `data` has dimensions `l2`, `seed` and `epoch` (counted from 1), `fold` if there was cross-validation, and those
-    other hyperparameters that took several values. Its variables are those of `DESCRIPTIONS`: `test_loss`,
-    `test_accuracy`, `diverged`, `diverged_epoch` and `best_epoch` hold one value a trial, all others one an epoch,
-    `kernel_norm` one a `layer`, too. `kernel_magnitudes` counts, for each trial and `layer`, the values of the kernel
-    at the end by `magnitude`, as `l2jax.magnitudes` says. A diverged trial holds NaN from there on. `config` is a dict
-    of JSON values.
+    Args:
+      data: dimensions `l2`, `seed` and `epoch` (counted from 1), `fold` with cross-validation, and the other
+        hyperparameters that took several values. The variables are those of `l2jax.results.metrics.METRICS`:
+        `test_loss`, `test_accuracy`, `diverged`, `diverged_epoch` and `best_epoch` hold one value per trial, all others
+        one per epoch, and `kernel_norm` one per epoch and `layer`. `kernel_magnitudes` counts the values of each
+        `layer`'s kernel at the end by their `magnitude`. After a trial has diverged, its values are NaN.
+      config: JSON values that describe the run; {"sweep": ...} holds the options of `SweepConfig`.
 
-    Raises ValueError if a variable is missing, if there is no epoch, or if `config` is not JSON.
+    Raises:
+      ValueError: if a variable is missing, or if there is no epoch.
+      TypeError: if `config` cannot be written as JSON.
     """
 
     data: xr.Dataset
     config: dict
 
     def __post_init__(self) -> None:
-        if missing := [name for name in DESCRIPTIONS if name not in (*self.data.variables, *OPTIONAL)]:
+        required = ["l2", "seed", "epoch", *(name for name, metric in METRICS.items() if not metric.optional)]
+        if missing := [name for name in required if name not in self.data.variables]:
             raise ValueError(f"results without {', '.join(missing)}")
-        if not self.data.sizes.get("epoch"):
+        if not self.data.sizes["epoch"]:
             raise ValueError("results without a finished epoch")
-        data = self.data.copy()
-        for name in DESCRIPTIONS.keys() & data.variables.keys():
-            long_name, units = DESCRIPTIONS[name]
+        data = self.data.assign(diverged=self.data["diverged"].astype(bool))
+        names = {name: hyperparameter.name for name, hyperparameter in HYPERPARAMETERS.items()} | COORDINATES
+        described = {name: (long_name, "1") for name, long_name in names.items()}
+        described |= {name: (metric.long_name, metric.unit) for name, metric in METRICS.items()}
+        for name in described.keys() & data.variables.keys():
+            long_name, units = described[name]
             data[name].attrs.update(long_name=long_name, units=units)
         object.__setattr__(self, "data", data)
         # As JSON gives it back (tuples become lists), so that loaded results equal those that were saved.
@@ -101,39 +76,56 @@ class Results:
 
     @property
     def swept(self) -> list[str]:
-        """The hyperparameters that took several values, and `l2`: dimensions."""
-        return [str(name) for name in self.data["diverged"].dims if name not in REPEATED]
+        """The dimensions that are hyperparameters: `l2`, and those that took several values."""
+        return [str(name) for name in self.data["diverged"].dims if name not in REPLICATES]
 
     @property
     def fixed(self) -> dict[str, float]:
-        """Hyperparameters that the sweep took several values of, and these results but one: see `along_l2`."""
-        options = self.config.get("sweep", {}).items()
-        several = [name for name, values in options if isinstance(values, list) and len(values) > 1]
-        return {name: float(self.data[name]) for name in several if self.data[name].ndim == 0}
+        """Swept hyperparameters that these results hold fixed, after `along_l2`."""
+        sweep, coords = self.config.get("sweep", {}), self.data.coords
+        several = [name for name in HYPERPARAMETERS if isinstance(sweep.get(name), list) and len(sweep[name]) > 1]
+        return {name: float(coords[name]) for name in several if name in coords and coords[name].ndim == 0}
 
     def best(self, metric: str = "val_loss", rule: Literal["min", "1se"] = "min") -> float:
-        """The best strength: `l2` of the `best_setting`."""
+        """The best strength: `l2` of the `best_setting`, with the same arguments and errors."""
         return self.best_setting(metric, rule)["l2"]
 
     def best_setting(self, metric: str = "val_loss", rule: Literal["min", "1se"] = "min") -> dict[str, float]:
-        """The value of each swept hyperparameter that is best by `metric` at the last epoch, averaged over trials.
+        """The swept hyperparameters' best values by a metric at the last epoch, averaged over seeds and folds.
 
-        "min" takes the best mean: the lowest loss, or the highest accuracy; of equal means the stronger
-        strength. "1se" takes the strongest strength whose mean is within one standard error of the best mean,
-        the standard error being that of the best setting, and all other hyperparameters as in that (Breiman et al.,
-        Classification and Regression Trees, 1984). One trial has no standard error: the rules then coincide.
+        Args:
+          metric: "val_loss", "val_accuracy", "train_loss" or "train_accuracy".
+          rule: "min" takes the best mean: the lowest loss, or the highest accuracy. Of equal means it takes the
+            stronger strength. "1se" takes the strongest strength whose mean is within one standard error of the best
+            mean, with all other hyperparameters as in the best setting; the standard error is that of the best setting
+            (Breiman et al., Classification and Regression Trees, 1984). A single trial has no standard error, and both
+            rules then agree. In glmnet the two are called lambda.min and lambda.1se.
 
-        A setting with a diverged trial is never the best; raises ValueError if no other is left.
+        Returns:
+          One value per name in `swept`. A setting with a diverged trial is never the best.
+
+        Raises:
+          InputError: for another metric or rule.
+          ValueError: if every setting has a diverged trial.
         """
+        setting = self.best_setting_or_none(metric, rule)
+        if setting is None:
+            raise ValueError("no best strength: every strength has a diverged trial")
+        return setting
+
+    def best_setting_or_none(
+        self, metric: str = "val_loss", rule: Literal["min", "1se"] = "min"
+    ) -> dict[str, float] | None:
+        """The `best_setting`, or None if every setting has a diverged trial."""
         if metric not in CHOOSABLE:
             raise InvalidInputError("metric", metric, ", ".join(CHOOSABLE))
         if rule not in RULES:
             raise InvalidInputError("rule", rule, ", ".join(RULES))
-        table = self.table().reset_index()
+        table = self.settings_table().reset_index()
         table = table[(table["num_diverged"] == 0) & np.isfinite(table[metric])]
         if table.empty:
-            raise ValueError("no best strength: every strength has a diverged trial")
-        cost = -table[metric] if metric.endswith("_accuracy") else table[metric]
+            return None
+        cost = -table[metric] if METRICS[metric].better == "higher" else table[metric]
         best = table[cost == cost.min()].sort_values("l2").iloc[-1]
         slack = best[f"{metric}_se"]
         if rule == "1se" and not math.isnan(slack):
@@ -145,98 +137,84 @@ class Results:
     def best_trial(self) -> dict[str, float]:
         """Hyperparameters, seed and fold of the trial at the `best_setting` with the lowest `val_loss` at the end.
 
-        Where every setting has a diverged trial, it is the lowest of all; raises ValueError if none is left.
+        If every setting has a diverged trial, it is the lowest of all trials that have not diverged.
+
+        Raises:
+          ValueError: if every trial has diverged.
         """
-        trials = self.trials()
-        trials = trials[~trials["diverged"] & np.isfinite(trials["val_loss"])]
-        try:
-            setting = self.best_setting()
-        except ValueError:
-            setting = {}
-        for name, value in setting.items():
-            trials = trials[trials[name] == value]
-        if trials.empty:
+        table = self.trials_table()
+        table = table[~table["diverged"] & np.isfinite(table["val_loss"])]
+        for name, value in (self.best_setting_or_none() or {}).items():
+            table = table[table[name] == value]
+        if table.empty:
             raise ValueError("no best trial: none has finished without diverging")
-        best = trials.iloc[int(trials["val_loss"].argmin())]
+        best = table.iloc[int(table["val_loss"].argmin())]
         return {str(name): best[str(name)].item() for name in self.data["diverged"].dims}
 
     def along_l2(self) -> Results:
-        """These results at the best values of all hyperparameters but `l2`: the first ones, where none is best."""
-        try:
-            best = self.best_setting()
-        except ValueError:
-            best = {name: self.data[name].values[0] for name in self.swept}
-        return Results(self.data.sel({name: best[name] for name in self.swept if name != "l2"}), self.config)
+        """These results with all hyperparameters but `l2` held at their best values.
 
-    def trials(self) -> pd.DataFrame:
-        """One row a trial: its hyperparameters, seed and fold, what it reached at the last epoch, `best_val_loss`."""
+        If no setting is the best, because each has a diverged trial, they are held at their first values.
+        """
+        setting = self.best_setting_or_none() or {name: self.data[name].values[0] for name in self.swept}
+        return Results(self.data.sel({name: setting[name] for name in self.swept if name != "l2"}), self.config)
+
+    def trials_table(self) -> pd.DataFrame:
+        """One row per trial: hyperparameters, seed, fold, the metrics at the last epoch, and `best_val_loss`."""
         last = self.data.isel(epoch=-1, drop=True).drop_dims(["layer", "magnitude"], errors="ignore")
         return last.assign(best_val_loss=self.data["val_loss"].min("epoch")).to_dataframe().reset_index()
 
-    def table(self) -> pd.DataFrame:
-        """One row a setting, weak to strong, indexed by what was swept: what its trials reached at the last epoch.
+    def settings_table(self) -> pd.DataFrame:
+        """One row per setting, weak to strong, indexed by the swept hyperparameters.
 
-        For each metric and for `gap` (val_loss - train_loss): the mean in a column of that name, its standard
-        error in `<metric>_se` (NaN for one trial). `best_epoch` is the median. All are over the trials that
-        did not diverge; `num_diverged` counts the others.
+        For each metric at the last epoch, and for `gap` (val_loss - train_loss), a column of that name holds the mean,
+        and `<metric>_se` its standard error (NaN for one trial). `best_epoch` is the median. All are over the trials
+        that have not diverged; `num_diverged` counts the others.
 
-        Standard errors take folds as dependent, as `stats.standard_error` says, and seeds as independent.
+        Standard errors take seeds as independent, and folds as dependent: see `l2jax.stats.standard_error`.
         """
         import pandas as pd
-
-        from l2jax.results.stats import mean_of, standard_error  # which imports this module
 
         data = self.data.isel(epoch=-1, drop=True).sortby(self.swept)
         data = data.assign(gap=data["val_loss"] - data["train_loss"])
         settings = pd.MultiIndex.from_product([data[name].values for name in self.swept], names=self.swept)
+        diverged = flatten_replicates(data["diverged"], self.swept)
 
-        def by_trial(name: str) -> np.ndarray:
-            return data[name].transpose(*self.swept, ...).values.reshape(len(settings), -1).astype(np.float64)
+        def of_finished(name: str) -> np.ndarray:
+            return np.where(diverged, np.nan, flatten_replicates(data[name], self.swept))
 
-        diverged = by_trial("diverged") > 0
         columns: dict[str, np.ndarray] = {}
         for metric in (name for name in AVERAGED if name in data):
-            values = np.where(diverged, np.nan, by_trial(metric))
-            columns[metric] = mean_of(values)
+            values = of_finished(metric)
+            columns[metric] = nanmean(values)
             columns[f"{metric}_se"] = standard_error(values, data.sizes.get("fold"))
-        best_epoch = pd.DataFrame(np.where(diverged, np.nan, by_trial("best_epoch"))).median(axis=1).to_numpy()
-        columns |= {"best_epoch": best_epoch, "num_diverged": diverged.sum(1)}
+        columns["best_epoch"] = pd.DataFrame(of_finished("best_epoch")).median(axis=1).to_numpy()
+        columns["num_diverged"] = diverged.sum(1)
         return pd.DataFrame(columns, settings if len(self.swept) > 1 else settings.get_level_values(0))
 
     def save(self, run_dir: str | os.PathLike[str]) -> None:
-        """Writes config.json, results.nc (NetCDF 3), summary.csv (a row a trial) and SHA256SUMS into `run_dir`."""
-        run_dir = Path(run_dir)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        contents = {
-            CONFIG: config_json(self.config),
-            "results.nc": bytes(self.data.to_netcdf(engine="scipy")),
-            "summary.csv": self.trials().to_csv(index=False).encode(),
-        }
-        write_with_sums(run_dir, contents)
+        """Writes config.json, results.nc (NetCDF 3), summary.csv (one row per trial) and SHA256SUMS into `run_dir`."""
+        write_files(run_dir, self.data, self.config, self.trials_table())
 
+    def table(self) -> pd.DataFrame:
+        """The old name of `settings_table`."""
+        warnings.warn("Results.table() is now Results.settings_table()", DeprecationWarning, stacklevel=2)
+        return self.settings_table()
 
-def config_json(config: dict) -> bytes:
-    """The content of config.json."""
-    return (json.dumps(config, indent=2) + "\n").encode()
-
-
-def read_config(run_dir: str | os.PathLike[str]) -> SweepConfig:
-    """The sweep of a run folder; raises InputError if there is none."""
-    try:
-        return SweepConfig(**json.loads(read_checked(Path(run_dir), CONFIG))["sweep"])
-    except Exception as error:  # JSON of any form
-        accepted = f"a run folder with the {CONFIG} of a sweep ({reason(error)})"
-        raise InvalidInputError("resume", run_dir, accepted) from error
+    def trials(self) -> pd.DataFrame:
+        """The old name of `trials_table`."""
+        warnings.warn("Results.trials() is now Results.trials_table()", DeprecationWarning, stacklevel=2)
+        return self.trials_table()
 
 
 def load_results(run_dir: str | os.PathLike[str]) -> Results:
-    """The results that `Results.save` wrote into `run_dir`; raises InputError if they cannot be read."""
-    import xarray as xr
+    """Reads what `Results.save` wrote into a run folder.
 
+    Raises:
+      InputError: if the files are missing or damaged.
+    """
     try:
-        config = json.loads(read_checked(Path(run_dir), CONFIG))
-        content = read_checked(Path(run_dir), "results.nc")  # from a path, a damaged file would stay open
-        return Results(xr.load_dataset(io.BytesIO(content), engine="scipy"), config)
-    except Exception as error:  # not only OSError: scipy answers damage with whatever its parser stumbles on
-        accepted = "a run folder with the config.json and results.nc of a sweep"
+        return Results(*read_files(run_dir))
+    except Exception as error:  # `read_files` may raise any
+        accepted = f"a run folder with the {CONFIG} and {DATA} of a sweep"
         raise InvalidInputError("run_dir", run_dir, f"{accepted} ({reason(error)})") from error

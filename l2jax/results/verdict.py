@@ -1,43 +1,58 @@
-"""The answer in words: a few sentences, each with its interval, that claim no more than the interval supports."""
+"""The answer in words: a few findings, each with its interval, that claim no more than the interval supports."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from l2jax.results import refine, stats
+from l2jax.results import refine
+from l2jax.results.comparisons import compare, early_stopped, is_clear, outcomes, summary
+from l2jax.results.estimates import FEWEST_PAIRS, LEVEL
+from l2jax.results.metrics import METRICS, OUTCOMES
 from l2jax.results.results import Results
+from l2jax.results.words import number, strength
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-NAMES = {  # metric: (scale, unit, name), for sentences
-    "val_loss": (1, "", "validation loss"),
-    "gap": (1, "", "gap between validation and training loss"),
-    "rise": (1, "", "rise of validation loss after its lowest"),
-    "val_accuracy": (100, " points", "validation accuracy"),
-    "val_ece": (100, " points", "calibration error"),
-    "test_loss": (1, "", "test loss"),
-    "test_accuracy": (100, " points", "test accuracy"),
-}
+
+class Finding(NamedTuple):
+    """One paragraph of the verdict; `str` gives it as plain text.
+
+    Attributes:
+      label: the subject in a word or two, such as "Overfitting"; "" for the answer itself.
+      lead: the sentence to read first.
+      details: the sentences after it; may be "".
+    """
+
+    label: str
+    lead: str
+    details: str = ""
+
+    def __str__(self) -> str:
+        label = f"{self.label}: " if self.label else ""
+        return f"{label}{self.lead} {self.details}".rstrip()
 
 
-def verdict(results: Results) -> list[str]:
-    """What the sweep says about L2, most important first, a paragraph each.
+def verdict(results: Results) -> list[Finding]:
+    """What the sweep says about L2, the most important first.
 
     A difference is called lower or higher only if it stays clear after Holm's correction for the number of strengths
-    (`stats.compare`), so that where L2 does nothing, a claim about a metric has a chance below 5 %. That includes the
-    test metrics: what made a network good by chance shows on any data.
+    (`l2jax.stats.compare`). Where L2 does nothing, a claim about a metric therefore has a chance below 5%. That goes
+    for the test metrics, too: a network that is good by chance is so on any data.
+
+    Returns:
+      The answer, which has no label, and what there is to say beyond it. If the validation data were the test set, a
+      warning comes before the answer.
     """
-    ended = stats.outcomes(results)
-    try:
-        best = results.best()
-    except ValueError:
-        none_left = "Every strength has a diverged trial: none can be called best. A lower learning rate may help."
-        return [none_left, *_diverged(results)]
-    warning = _validated_on_test(results)
+    ended = outcomes(results)
+    setting = results.best_setting_or_none()
+    if setting is None:
+        lead = "Every strength has a diverged trial: none can be called best."
+        return [Finding("", lead, "A lower learning rate may help."), *_diverged(results)]
+    best, warning = setting["l2"], _validated_on_test(results)
     return [
         *warning,
         _effect(ended, best),
@@ -51,184 +66,181 @@ def verdict(results: Results) -> list[str]:
     ]
 
 
-def _effect(ended: xr.Dataset, best: float) -> str:
-    """Does L2 lower validation loss, and is that more than chance?"""
-    compared, weakest = stats.compare(ended), float(ended["l2"][0])
+def _effect(ended: xr.Dataset, best: float) -> Finding:
+    """Says whether L2 lowers validation loss, and whether that is more than chance."""
+    compared, weakest = compare(ended), float(ended["l2"][0])
     if compared.empty:
-        return "Only one strength was tried: there is nothing to compare it with."
-    none = "no L2" if weakest == 0 else f"l2 = {weakest:.3g} (the weakest tried; 0 was not)"
+        return Finding("", "Only one strength was tried: there is nothing to compare it with.")
+    reference = strength(weakest) + (" (the weakest tried; 0 was not)" if weakest else "")
     if not compared["num"].any():
-        return f"No seed finished both with {none} and at another strength: there is no comparison."
-    lower, higher = (compared[clear(compared) & (compared["mean"] * sign > 0)] for sign in (-1, 1))
+        return Finding("", f"No seed finished both with {reference} and at another strength: there is no comparison.")
+    lower, higher = (compared[is_clear(compared) & (compared["mean"] * sign > 0)] for sign in (-1, 1))
     if len(lower):
         at = best if best in lower.index else float(lower["mean"].idxmin())
-        text = f"L2 lowers validation loss here: against {none}, l2 = {at:.3g} ended with {_decided(compared, at)}."
+        lead = "L2 lowers validation loss here."
+        details = f"Against {reference}, {strength(at)} ended with {_with_p(compared, at)}."
         others = [l2 for l2 in lower.index if l2 != at]
-        text += f" It is clearly lower at {_strengths(others)}, too." if others else ""
+        details += f" It is clearly lower at {_strengths(others)}, too." if others else ""
     else:
         if compared["p"].isna().all():
             lead = "Whether L2 lowers validation loss cannot be told from chance."
         elif len(higher):
             lead = "No strength clearly lowers validation loss."
-        elif best != weakest and compared["p"][best] < 1 - stats.LEVEL:
+        elif best != weakest and compared["p"][best] < 1 - LEVEL:
             lead = "No clear evidence: what L2 seems to change may be chance, and more seeds would tell."
         else:
             lead = "No evidence either way."
         if best == weakest:
             near = min(compared.index, key=lambda l2: abs(compared["mean"][l2]))
-            text = f"{lead} The lowest mean is that of {none}; l2 = {near:.3g} comes closest, with "
-            text += f"{_decided(compared, near)}."
+            details = f"The lowest mean is that of {reference}; {strength(near)} comes closest, with "
+            details += f"{_with_p(compared, near)}."
         elif compared["num"][best] == 0:
-            text = f"{lead} The lowest mean is at l2 = {best:.3g}, but no seed finished both there and with {none}."
+            details = f"The lowest mean is at {strength(best)}, but no seed finished both there and with {reference}."
         else:
-            text = f"{lead} The lowest mean is at l2 = {best:.3g}: against {none}, it ended with "
-            text += f"{_decided(compared, best)}."
-    return text + (f" It is clearly higher at {_strengths(higher.index)}." if len(higher) else "")
+            details = f"The lowest mean is at {strength(best)}: against {reference}, it ended with "
+            details += f"{_with_p(compared, best)}."
+    details += f" It is clearly higher at {_strengths(higher.index)}." if len(higher) else ""
+    return Finding("", lead, details)
 
 
-def _choice(results: Results, best: float) -> str:
-    """How strong should it be?"""
-    text = f"Lowest mean validation loss: l2 = {best:.3g}. One-standard-error rule: "
-    if math.isnan(results.table()["val_loss_se"][best]):
-        text += "the same, as one seed has no standard error."
+def _choice(results: Results, best: float) -> Finding:
+    """Says which strength each rule chooses, and what to try next."""
+    if math.isnan(results.settings_table()["val_loss_se"][best]):
+        details = "One-standard-error rule: the same, as one seed has no standard error."
     else:
-        text += f"l2 = {results.best(rule='1se'):.3g}."
+        details = f"One-standard-error rule: l2 = {number(results.best(rule='1se'))}."
     if at := refine.edge(results):
         where = "strongest tried: try stronger ones" if at == "strongest" else "weakest tried above 0: try weaker ones"
-        strengths = " ".join(f"{l2:.3g}" for l2 in refine.next_strengths(results))
-        text += f" l2 = {best:.3g} is the {where}, such as --l2 0 {strengths}."
-    return text
+        further = " ".join(map(number, refine.next_strengths(results)))
+        details += f" l2 = {number(best)} is the {where}, such as --l2 0 {further}."
+    return Finding("Lowest mean validation loss", f"l2 = {number(best)}.", details)
 
 
-def _overfitting(results: Results, ended: xr.Dataset, best: float) -> list[str]:
-    """The gap, and the rise after the lowest epoch: without L2, and what the best strength changes."""
+def _overfitting(results: Results, ended: xr.Dataset, best: float) -> list[Finding]:
+    """Gives the gap, and the rise after the lowest epoch: without L2, and what the best strength changes."""
     weakest = float(ended["l2"][0])
-    gap, rise = (_row(stats.summary(ended, metric), weakest) for metric in ("gap", "rise"))
+    gap, rise = (_row(summary(ended, metric), weakest) for metric in ("gap", "rise"))
     if gap["num"] == 0:
         return []
     interval = "" if math.isnan(gap["low"]) else f" (95% interval {gap['low']:.2g} to {gap['high']:.2g})"
-    where = "without L2" if weakest == 0 else f"with l2 = {weakest:.3g}"
-    text = f"Overfitting: {where}, validation loss ended {gap['mean']:.2g}{interval} above training loss, and "
+    where = "Without L2" if weakest == 0 else f"With {strength(weakest)}"
+    lead = f"{where}, validation loss ended {gap['mean']:.2g}{interval} above training loss, and "
     if rise["mean"] <= 0:
-        text += "was lowest at the last epoch: it has not begun to rise."
+        lead += "was lowest at the last epoch: it has not begun to rise."
     else:
-        epoch = results.table()["best_epoch"][weakest]
-        text += f"{rise['mean']:.2g} above its own lowest, which was at epoch {epoch:.0f} (the median)."
-    return [text + _changes(ended, ("gap", "rise"), best)]
+        epoch = results.settings_table()["best_epoch"][weakest]
+        lead += f"{rise['mean']:.2g} above its own lowest, which was at epoch {epoch:.0f} (the median)."
+    return [Finding("Overfitting", lead, _changes(ended, ["gap", "rise"], best))]
 
 
-def _accuracy(results: Results, ended: xr.Dataset, best: float) -> list[str]:
-    """Loss and accuracy need not agree: L2 often mends confidence alone."""
-    weakest, means = float(ended["l2"][0]), results.table()["val_accuracy"]
-    accurate = results.best("val_accuracy")
-    calibration = ("val_ece",) if "val_ece" in ended else ()
-    text = _changes(ended, ("val_accuracy", *calibration), best)
-    if text:
-        loss, accuracy = (clear(stats.compare(ended, metric))[best] for metric in ("val_loss", "val_accuracy"))
-        text = f"Accuracy:{text[0]}{text[1].lower()}{text[2:]}"
-        text += " The loss changed clearly, the accuracy did not." if loss and not accuracy else ""
-    if means[accurate] > means[best]:
-        text += f" Loss and accuracy disagree: mean validation accuracy is highest at l2 = {accurate:.3g}."
-        text += _changes(ended, ("val_accuracy",), accurate) if accurate != weakest else ""
-    return [text.strip()] if text else []
+def _accuracy(results: Results, ended: xr.Dataset, best: float) -> list[Finding]:
+    """Says what happened to accuracy, because it need not follow the loss: L2 often improves confidence alone."""
+    means = results.settings_table()["val_accuracy"]
+    metrics = [metric for metric in ("val_accuracy", "val_ece") if metric in ended]
+    sentences = []
+    if changes := _changes(ended, metrics, best):
+        sentences.append(changes)
+        loss, accuracy = (is_clear(compare(ended, metric))[best] for metric in ("val_loss", "val_accuracy"))
+        if loss and not accuracy:
+            sentences.append("The loss changed clearly, the accuracy did not.")
+    most_accurate = results.best("val_accuracy")
+    if means[most_accurate] > means[best]:
+        highest = f"mean validation accuracy is highest at l2 = {number(most_accurate)}"
+        sentences.append(f"Loss and accuracy disagree: {highest}.")
+        sentences.append(_changes(ended, ["val_accuracy"], most_accurate))
+    return [Finding("Accuracy", sentences[0], " ".join(filter(None, sentences[1:])))] if sentences else []
 
 
-def _early_stopping(results: Results) -> list[str]:
-    """What L2 adds to early stopping, its rival."""
+def _early_stopping(results: Results) -> list[Finding]:
+    """Says what L2 adds to early stopping, its rival."""
     if results.data.sizes["l2"] == 1 or results.data.sizes["epoch"] == 1:
         return []
-    stopped = stats.early_stopped(results)
+    stopped = early_stopped(results)
     best, weakest = stopped.best(), float(stopped.data["l2"].min())
-    text = "Early stopping: with each trial taken at its best epoch, the lowest mean validation loss is "
-    if best == weakest:
-        return [text + ("without L2." if best == 0 else f"at l2 = {best:.3g}, the weakest tried.")]
-    return [text + f"at l2 = {best:.3g}." + _changes(stats.outcomes(stopped), ("val_loss",), best)]
+    where = "without L2" if best == 0 else f"at {strength(best)}" + (", the weakest tried" if best == weakest else "")
+    lead = f"With each trial taken at its best epoch, the lowest mean validation loss is {where}."
+    return [Finding("Early stopping", lead, _changes(outcomes(stopped), ["val_loss"], best))]
 
 
-def _test(ended: xr.Dataset, best: float) -> list[str]:
-    """The test part chose nothing, and is looked at once."""
-    text = _changes(ended, ("test_loss", "test_accuracy"), best)
-    return [f"Test part, which chose nothing:{text[0]}{text[1].lower()}{text[2:]}"] if text else []
+def _test(ended: xr.Dataset, best: float) -> list[Finding]:
+    changes = _changes(ended, ["test_loss", "test_accuracy"], best)
+    return [Finding("Test set", changes, "No choice was made on the test set.")] if changes else []
 
 
-def _diverged(results: Results) -> list[str]:
-    diverged = results.data["diverged"].astype(bool)
+def _diverged(results: Results) -> list[Finding]:
+    diverged = results.data["diverged"]
     if not diverged.any():
         return []
     strengths = diverged["l2"].values[diverged.any([name for name in diverged.dims if name != "l2"]).values]
+    lead = f"{int(diverged.sum())} of {diverged.size} trials diverged, at {_strengths(sorted(strengths))}."
     return [
-        f"{int(diverged.sum())} of {diverged.size} trials diverged, at {_strengths(sorted(strengths))}: they are left "
-        "out of all means, and a strength with one is never called best."
+        Finding(
+            "Divergence", lead, "They are left out of all means, and a strength with one of them is never called best."
+        )
     ]
 
 
-def _no_intervals(ended: xr.Dataset) -> list[str]:
-    num = stats.compare(ended)["num"].max()
-    if not 0 < num < stats.FEWEST:
+def _no_intervals(ended: xr.Dataset) -> list[Finding]:
+    num = compare(ended)["num"].max()
+    if not 0 < num < FEWEST_PAIRS:
         return []
-    return [
-        f"There are no intervals: one takes {stats.FEWEST} pairs, seeds that finished at both strengths, and there "
-        f"{'is 1' if num == 1 else f'are {num}'} here. Any difference above may be chance; --seeds 5 would tell more."
-    ]
+    lead = f"There are no intervals: one takes {FEWEST_PAIRS} pairs, seeds that finished at both strengths, and there "
+    lead += f"{'is 1' if num == 1 else f'are {num}'} here."
+    return [Finding("Uncertainty", lead, "Any difference above may be chance; --seeds 5 would tell more.")]
 
 
-def _validated_on_test(results: Results) -> list[str]:
+def _validated_on_test(results: Results) -> list[Finding]:
     if results.config.get("sweep", {}).get("val_size") != "test":
         return []
-    return [
-        "Warning: the validation data of this run are the test part. What looks best on them was chosen by them, and "
-        "no number here is free of that choice."
-    ]
+    details = "What looks best on them was chosen by them, and no number here is free of that choice."
+    return [Finding("Warning", "The validation data of this run are the test set.", details)]
 
 
-def clear(compared: pd.DataFrame) -> pd.Series:
-    """Which rows of `stats.compare` are more than chance, after Holm's correction."""
-    return compared["p_holm"] < 1 - stats.LEVEL
-
-
-def _changes(ended: xr.Dataset, metrics: tuple[str, ...], l2: float) -> str:
-    """A sentence on what a strength changes; nothing where it is the reference, or no pair finished."""
+def _changes(ended: xr.Dataset, metrics: Sequence[str], l2: float) -> str:
+    """A sentence on what a strength changes; "" if it is the reference, or if no pair finished."""
     weakest = float(ended["l2"][0])
-    rows = {metric: stats.compare(ended, metric) for metric in metrics}
-    if l2 == weakest or any(compared["num"][l2] == 0 for compared in rows.values()):
+    comparisons = {metric: compare(ended, metric) for metric in metrics}
+    if l2 == weakest or any(compared["num"][l2] == 0 for compared in comparisons.values()):
         return ""
-    words = " and ".join(_words(metric, _row(compared, l2)) for metric, compared in rows.items())
-    return f" Against {'no L2' if weakest == 0 else f'l2 = {weakest:.3g}'}, l2 = {l2:.3g} ended with {words}."
+    changes = " and ".join(_change(metric, _row(compared, l2)) for metric, compared in comparisons.items())
+    return f"Against {strength(weakest)}, {strength(l2)} ended with {changes}."
 
 
-def _decided(compared: pd.DataFrame, l2: float) -> str:
+def _with_p(compared: pd.DataFrame, l2: float) -> str:
     """The change of validation loss at a strength, with the p-value that decides whether it is clear."""
-    row, number = _row(compared, l2), int(compared["p"].notna().sum())
-    text = _words("val_loss", row)
+    row, num_strengths = _row(compared, l2), int(compared["p"].notna().sum())
+    change = _change("val_loss", row)
     if math.isnan(row["p"]):
-        return text
+        return change
     p = "p < 0.001" if row["p_holm"] < 1e-3 else f"p = {row['p_holm']:.2g}"
-    corrected = f" after Holm's correction for {number} strengths" if number > 1 else ""
-    return f"{text[:-1]}, {row['num']:.0f} pairs, {p}{corrected})"
+    corrected = f" after Holm's correction for {num_strengths} strengths" if num_strengths > 1 else ""
+    return f"{change[:-1]}, {row['num']:.0f} pairs, {p}{corrected})"
 
 
 def _row(table: pd.DataFrame, l2: float) -> dict[str, float]:
     return {str(name): float(table.at[l2, name]) for name in table.columns}  # pyright: ignore[reportArgumentType]
 
 
-def _words(metric: str, row: dict[str, float]) -> str:
-    scale, unit, name = NAMES[metric]
-    mean, low, high = (_signed(row[column], scale) for column in ("mean", "low", "high"))
+def _change(metric: str, row: dict[str, float]) -> str:
+    """How a metric changed, from its row of `compare`: "a clearly lower test loss (-0.1, 95% interval ...)"."""
+    name, percent = (METRICS | OUTCOMES)[metric].name, (METRICS | OUTCOMES)[metric].percent
+    mean, low, high = (_signed(row[column], 100 if percent else 1) for column in ("mean", "low", "high"))
+    mean += " points" if percent else ""
     if math.isnan(row["p"]):
         pairs = "1 pair" if row["num"] == 1 else f"{row['num']:.0f} pairs"
-        why = "the same in every pair" if row["num"] >= stats.FEWEST else f"{pairs}, no interval"
-        return f"a mean change in {name} of {mean}{unit} ({why})"
-    interval = f"{mean}{unit}, 95% interval {low} to {high}"
-    if row["p_holm"] < 1 - stats.LEVEL:
+        why = "the same in every pair" if row["num"] >= FEWEST_PAIRS else f"{pairs}, no interval"
+        return f"a mean change in {name} of {mean} ({why})"
+    interval = f"{mean}, 95% interval {low} to {high}"
+    if row["p_holm"] < 1 - LEVEL:
         return f"a clearly {'lower' if row['mean'] < 0 else 'higher'} {name} ({interval})"
-    corrected = ", too wide once corrected for several strengths" if row["p"] < 1 - stats.LEVEL else ""
+    corrected = ", too wide once corrected for several strengths" if row["p"] < 1 - LEVEL else ""
     return f"no clear change in {name} ({interval}{corrected})"
 
 
 def _signed(value: float, scale: int) -> str:
-    """To two digits; but differences of accuracies in float32 that are 0 in truth are so to six digits only."""
+    """Two digits with a sign. Differences of float32 accuracies that are 0 in truth are so to six digits only."""
     return f"{round(value, 6) * scale + 0.0:+.2g}"  # + 0.0: no -0
 
 
 def _strengths(strengths: Iterable[float]) -> str:
-    return "l2 = " + ", ".join(f"{l2:.3g}" for l2 in strengths)
+    return "l2 = " + ", ".join(map(number, strengths))

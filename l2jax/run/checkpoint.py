@@ -20,7 +20,8 @@ import jax
 from l2jax.atomic import check_sealed, seal, to_disk, write_whole
 from l2jax.engine.snapshot import Progress, tuples_of
 from l2jax.errors import reason
-from l2jax.results.results import CONFIG
+from l2jax.results.files import CONFIG
+from l2jax.results.metrics import RENAMED
 from l2jax.trial.train import Evaluation, Trial
 
 # Orbax takes a second to import: what is not checkpointed need not wait for it.
@@ -116,7 +117,9 @@ def _as_tree(progress: Progress) -> dict[str, Any]:
 
 def _as_progress(tree: dict[str, Any]) -> Progress:
     tested = tree.get("tested")
-    return Progress(**tree | {"trials": Trial(**tree["trials"]), "tested": tested and Evaluation(**tested)})
+    metrics = {RENAMED.get(name, name): values for name, values in tree["metrics"].items()}  # of an older version
+    trials = Trial(**tree["trials"])
+    return Progress(**tree | {"trials": trials, "metrics": metrics, "tested": tested and Evaluation(**tested)})
 
 
 def _write_arrays(folder: Path, tree: dict[str, Any]) -> None:

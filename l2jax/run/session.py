@@ -26,8 +26,9 @@ from l2jax.engine.snapshot import Epoch
 from l2jax.engine.sweep import Sweep
 from l2jax.errors import InvalidInputError, reason
 from l2jax.report.page import write_report
+from l2jax.results.files import CONFIG, config_json
 from l2jax.results.refine import next_strengths
-from l2jax.results.results import CONFIG, Results, config_json
+from l2jax.results.results import Results
 from l2jax.run.checkpoint import Checkpoints
 from l2jax.run.parameters import params_file
 from l2jax.run.process import asked_to_stop, locked

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from l2jax.results.results import REPEATED
+from l2jax.results.metrics import REPLICATES
 
 if TYPE_CHECKING:
     from l2jax.engine.snapshot import Epoch
@@ -29,7 +29,7 @@ def event_files(axes: dict[str, tuple], folder: Path) -> Iterator[Callable[[Epoc
     """
     from tensorboardX import SummaryWriter  # of the extra "tensorboard"
 
-    named = [name for name, values in axes.items() if name not in REPEATED and (name == "l2" or len(values) > 1)]
+    named = [name for name, values in axes.items() if name not in REPLICATES and (name == "l2" or len(values) > 1)]
     grid = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     names = np.array([",".join(f"{name}={trial[name]:g}" for name in named) for trial in grid])
     writers = {name: SummaryWriter(str(folder / name)) for name in dict.fromkeys(names.tolist())}

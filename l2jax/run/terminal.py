@@ -74,7 +74,7 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     for heading in ("l2", "validation loss", "training loss", "gap", "validation accuracy", "test accuracy"):
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     table.add_column("best by", no_wrap=True)
-    for l2, row in results.table().iterrows():
+    for l2, row in results.settings_table().iterrows():
         table.add_row(
             f"{l2:.3g}",
             cell(row.val_loss, ".4f") + cell(row.val_loss_se, ".4f", before=" ± "),
@@ -89,6 +89,6 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     if results.fixed:
         words = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in results.fixed.items())
         console.print(f"Of the others, the best: {words}. Heat maps show them all.", markup=False)
-    console.print("\n".join(verdict(results)), markup=False)
+    console.print("\n".join(map(str, verdict(results))), markup=False)
     console.print(f"\nPictures, tables and settings: {run_dir}", markup=False, soft_wrap=True)
     console.print(f"To read them back: l2jax.load_results({str(run_dir)!r})", markup=False, soft_wrap=True)

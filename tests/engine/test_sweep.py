@@ -82,7 +82,7 @@ def test_results_are_labelled_as_given(nine_trials):
     assert data["l2"].values.tolist() == list(STRENGTHS)
     assert data["seed"].values.tolist() == [0, 1, 2]
     assert data["epoch"].values.tolist() == [1, 2, 3, 4]
-    np.testing.assert_allclose(data["penalty"], data["l2"] / 2 * data["l2_norm"], rtol=1e-6)
+    np.testing.assert_allclose(data["penalty"], data["l2"] / 2 * data["kernel_sum_of_squares"], rtol=1e-6)
     np.testing.assert_array_equal(data["best_epoch"], data["val_loss"].values.argmin(-1) + 1)
     assert not data["diverged"].any()
     assert data.notnull().to_dataarray().all()

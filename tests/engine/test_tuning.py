@@ -35,7 +35,7 @@ def run(choice=ONE_BY_ONE, **options):
 
 
 def assert_equal_up_to_rounding(actual, expected, tolerance):
-    for name in ("train_loss", "val_loss", "l2_norm", "test_loss"):
+    for name in ("train_loss", "val_loss", "kernel_sum_of_squares", "test_loss"):
         np.testing.assert_allclose(actual.data[name], expected.data[name], rtol=tolerance)
 
 

@@ -15,7 +15,7 @@ from l2jax.config import HYPERPARAMETERS, SweepConfig
 from l2jax.data.dataset import Dataset
 from l2jax.data.splits import folds, split, subset, with_label_noise
 
-CURVES = ["train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm"]
+CURVES = ["train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "kernel_sum_of_squares"]
 CURVES += ["running_objective", "running_accuracy"]
 
 QUICKLY: dict[str, bool | int | str] = {"xla_backend_optimization_level": 0}
@@ -137,7 +137,7 @@ def sweep(
                 params, opt_state, now = step(params, opt_state, trial, as_floats(fit[0][batch]), fit[1][batch])
                 running += len(batch) * np.asarray(now, np.float64) / len(indices)
             l2_norm = sum((np.asarray(kernel, np.float64) ** 2).sum() for kernel in kernels(params))
-            now = {"l2_norm": l2_norm, "penalty": trial["l2"] / 2 * l2_norm}
+            now = {"kernel_sum_of_squares": l2_norm, "penalty": trial["l2"] / 2 * l2_norm}
             now |= dict(zip(("running_objective", "running_accuracy"), running, strict=True))
             epochs.append(measured("train", params, *fit) | measured("val", params, *held_out) | now)
         test = {} if dataset.test_labels is None else measured("test", params, dataset.test_images, dataset.test_labels)

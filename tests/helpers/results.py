@@ -9,7 +9,7 @@ from l2jax.results.results import Results
 STRENGTHS = (0.0, 1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2, 3.16e-2, 1e-1)
 
 
-METRICS = ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "l2_norm")
+METRICS = ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "kernel_sum_of_squares")
 
 
 def synthetic(l2=STRENGTHS, seeds=3, epochs=20, diverged=(), noise=0.01, test=True) -> Results:
@@ -31,7 +31,7 @@ def synthetic(l2=STRENGTHS, seeds=3, epochs=20, diverged=(), noise=0.01, test=Tr
         "penalty": strength / 2 * 120 / (1 + 300 * strength),
         "val_loss": val,
         "val_accuracy": np.clip(0.985 - 0.12 * val - 0.2 * strength, 0, 1),
-        "l2_norm": 120 / (1 + 300 * strength) + 0 * val,
+        "kernel_sum_of_squares": 120 / (1 + 300 * strength) + 0 * val,
         "running_objective": 1.2 * train + strength / 2 * 120 / (1 + 300 * strength),
         "running_accuracy": np.clip(0.97 - 0.12 * train, 0, 1),
     }

@@ -10,8 +10,8 @@ import xarray as xr
 from helpers.results import STRENGTHS, SWEEPS, grid_of_methods, synthetic
 from scipy import stats as scipy_stats
 
+from l2jax import stats
 from l2jax.report import charts, marks
-from l2jax.results import stats
 from l2jax.results.results import Results
 
 
@@ -46,7 +46,7 @@ def close(actual, expected):
 
 def test_means_and_bars_are_those_of_the_table():
     results = synthetic()
-    table, drawn = results.table(), figures(results)
+    table, drawn = results.settings_table(), figures(results)
     means = [trace for trace in drawn["Validation loss against strength"] if "error_y" in trace]
     close([*means[0]["y"], *means[1]["y"]], table["val_loss"])
     close(means[1]["error_y"]["array"], table["val_loss_se"][1:])
@@ -77,7 +77,7 @@ def test_choices_are_marked():
     traces = {trace["name"]: trace for trace in figures(results)["Validation loss against strength"] if "name" in trace}
     for rule, l2 in (("lowest mean", results.best()), ("one standard error", results.best(rule="1se"))):
         close(traces[rule]["x"], [np.log10(l2)])
-        close(traces[rule]["y"], [results.table()["val_loss"][l2]])
+        close(traces[rule]["y"], [results.settings_table()["val_loss"][l2]])
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_curves_are_every_trial_and_the_mean_of_those_that_finished(title, metri
 def test_kernel_norms_of_layers_are_drawn_where_they_were_measured():
     results = synthetic()
     assert "Norm of all kernels" in figures(results)
-    close(figures(results)["Norm of all kernels"][0]["y"], np.sqrt(results.data["l2_norm"][0, 0]))
+    close(figures(results)["Norm of all kernels"][0]["y"], np.sqrt(results.data["kernel_sum_of_squares"][0, 0]))
     layers = xr.DataArray([1.0, 2.0], dims="layer", coords={"layer": ["conv", "dense"]})
-    drawn = figures(Results(results.data.assign(kernel_norm=results.data["l2_norm"] * layers), {}))
-    close(drawn["Kernel norm of dense"][0]["y"], 2 * results.data["l2_norm"][0, 0])
+    drawn = figures(Results(results.data.assign(kernel_norm=results.data["kernel_sum_of_squares"] * layers), {}))
+    close(drawn["Kernel norm of dense"][0]["y"], 2 * results.data["kernel_sum_of_squares"][0, 0])
     assert "Norm of all kernels" not in drawn
 
 
@@ -135,7 +135,7 @@ def test_runs_are_compared_on_one_axis():
     first, second = loss.figure["data"]
     assert (first["name"], second["name"]) == ("a &lt;b&gt;", "c")
     assert first["x"][1:] == second["x"] and first["line"]["dash"] != second["line"]["dash"]
-    close(second["y"], runs["c"].table()["val_loss"])
+    close(second["y"], runs["c"].settings_table()["val_loss"])
 
 
 def test_colours_of_strengths_differ_and_stand_out():

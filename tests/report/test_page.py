@@ -72,9 +72,9 @@ def test_the_page_says_what_was_done_and_what_came_out():
     text = Page(report.render({"runs/1": results})).text
     done = "24 networks (8 L2 strengths x 3 seeds), trained for 20 epochs on mnist_small, 400 training examples each"
     assert f"{done}, in 69 s on 2 CPU devices." in text
-    for paragraph in verdict(results)[1:]:
-        assert paragraph in text.replace(" : ", ": ").replace(":  ", ": ")
-    assert "jax 9" in text and f"{results.table()['val_loss'][0.01]:.4f}" in text
+    for finding in verdict(results)[1:]:
+        assert str(finding) in text.replace(" : ", ": ").replace(":  ", ": ")
+    assert "jax 9" in text and f"{results.settings_table()['val_loss'][0.01]:.4f}" in text
 
 
 def test_the_table_has_a_row_a_strength():
@@ -82,7 +82,7 @@ def test_the_table_has_a_row_a_strength():
     heading, *rows = Page(report.render({"run": results})).rows[:9]
     assert heading[:4] == ["L2 strength", "validation loss", "change [95% interval]", "p (Holm)"]
     assert heading[-1] == "diverged" and [row[0] for row in rows] == [f"{l2:.3g}" for l2 in STRENGTHS]
-    assert rows[5][1].startswith(f"{results.table()['val_loss'][0.01]:.4f} ± ")
+    assert rows[5][1].startswith(f"{results.settings_table()['val_loss'][0.01]:.4f} ± ")
     assert rows[-1][-1] == "1"
 
 

@@ -41,7 +41,7 @@ def test_the_highest_accuracy_is_best():
 def test_the_order_of_strengths_does_not_matter():
     results = synthetic(noise=0.04)
     shuffled = Results(results.data.isel(l2=[5, 0, 7, 2, 1, 6, 3, 4]).transpose("epoch", "seed", "l2"), results.config)
-    pd.testing.assert_frame_equal(shuffled.table(), results.table())
+    pd.testing.assert_frame_equal(shuffled.settings_table(), results.settings_table())
     assert shuffled.best(rule="1se") == results.best(rule="1se")
 
 
@@ -80,7 +80,7 @@ def test_unknown_metric_and_rule_name_what_is_accepted(kwargs):
 
 def test_table_has_means_and_standard_errors_of_the_last_epoch():
     results = synthetic()
-    table = results.table()
+    table = results.settings_table()
     assert table.index.name == "l2" and tuple(table.index) == STRENGTHS
     last = {name: results.data[name].values[:, :, -1].astype(np.float64) for name in METRICS}
     last |= {name: results.data[name].values.astype(np.float64) for name in ("test_loss", "test_accuracy")}
@@ -93,7 +93,7 @@ def test_table_has_means_and_standard_errors_of_the_last_epoch():
 
 
 def test_table_leaves_diverged_trials_out_and_counts_them():
-    table = synthetic((0.0, 0.1), diverged=[(0.0, 1, 4), *((0.1, seed, 2) for seed in range(3))]).table()
+    table = synthetic((0.0, 0.1), diverged=[(0.0, 1, 4), *((0.1, seed, 2) for seed in range(3))]).settings_table()
     last = synthetic((0.0, 0.1)).data["val_loss"].values[0, [0, 2], -1].astype(np.float64)
     assert table["val_loss"][0.0] == pytest.approx(last.mean())
     assert table["val_loss_se"][0.0] == pytest.approx(stats.sem(last))
@@ -102,7 +102,7 @@ def test_table_leaves_diverged_trials_out_and_counts_them():
 
 
 def test_standard_errors_of_one_seed_are_not_numbers():
-    table = synthetic(seeds=1).table()
+    table = synthetic(seeds=1).settings_table()
     assert table["val_loss"].notna().all() and table["val_loss_se"].isna().all()
 
 
@@ -112,7 +112,7 @@ def test_folds_are_averaged_over_and_are_not_independent():
     folds = [results.data, results.data.isel(l2=slice(None, None, -1)).assign_coords(l2=list(STRENGTHS))]
     data = xr.concat(folds, pd.Index([0, 1], name="fold"))
     expected = data["val_loss"].isel(epoch=-1).astype(np.float64).transpose("l2", ...).values.reshape(8, 6)
-    table = Results(data, {}).table()
+    table = Results(data, {}).settings_table()
     np.testing.assert_allclose(table["val_loss"], expected.mean(1), rtol=1e-6)
     standard_error = expected.std(1, ddof=1) * np.sqrt(1 / 6 + 1 / 1)  # two folds: one is trained on, one held out
     np.testing.assert_allclose(table["val_loss_se"], standard_error, rtol=1e-4)
@@ -123,7 +123,7 @@ def test_of_several_hyperparameters_the_best_setting_is_chosen():
     assert results.swept == ["l2", "learning_rate"]
     assert results.best_setting() == {"l2": 1e-2, "learning_rate": 0.1}
     assert results.best() == 1e-2
-    table = results.table()
+    table = results.settings_table()
     assert table.index.names == ["l2", "learning_rate"]
     assert len(table) == 6
     assert table["val_loss"][1e-3, 0.01] == pytest.approx(2.0)
@@ -141,7 +141,7 @@ def test_along_l2_the_others_are_at_their_best():
     line = swept_twice().along_l2()
     assert line.swept == ["l2"]
     assert line.fixed == {"learning_rate": 0.1}
-    np.testing.assert_allclose(line.table()["val_loss"], [3.0, 1.2, 1.0])
+    np.testing.assert_allclose(line.settings_table()["val_loss"], [3.0, 1.2, 1.0])
     assert synthetic().along_l2() == synthetic()
     assert synthetic().fixed == {}
 

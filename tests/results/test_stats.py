@@ -9,7 +9,7 @@ import xarray as xr
 from helpers.results import STRENGTHS, grid_of_methods, simulated, synthetic
 from scipy import stats as scipy_stats
 
-from l2jax.results import stats
+from l2jax import stats
 from l2jax.results.results import Results
 
 
@@ -82,14 +82,14 @@ def test_holm_rejects_as_its_definition_says():
 
 @pytest.mark.parametrize("trials", [3, pytest.param(5, marks=pytest.mark.slow), 10])
 def test_where_l2_does_nothing_fewer_than_1_in_20_sweeps_claim_anything(trials):
-    _, p = stats.against_first(simulated(100_000, 8, trials))  # so many as the rate is close to 1 in 20
+    _, p = stats.differences_to_first(simulated(100_000, 8, trials))  # so many as the rate is close to 1 in 20
     assert 0.04 < (p < 0.05).any(-1).mean() < 0.05
-    _, p = stats.against_first(simulated(20_000, 2, trials))  # of one comparison, exactly 1 in 20: 4 standard errors
-    assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.0062)
+    _, p = stats.differences_to_first(simulated(20_000, 2, trials))  # one comparison: exactly 1 in 20
+    assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.0062)  # 4 standard errors
 
 
 def test_a_true_effect_is_found():
-    of, p = stats.against_first(simulated(1000, 8, 5, effect=-0.1))
+    of, p = stats.differences_to_first(simulated(1000, 8, 5, effect=-0.1))
     assert (p[:, 2] < 0.05).mean() > 0.99
     assert (np.delete(p, 2, 1) < 0.05).any(-1).mean() <= 0.05
     assert (of.mean[:, 2] < 0).all() and ((of.low < -0.1) & (of.high > -0.1))[:, 2].mean() == pytest.approx(
@@ -142,8 +142,8 @@ def test_overfitting_is_the_gap_and_the_rise_after_the_best_epoch():
         for name, value in expected.items():
             np.testing.assert_allclose(ended[name][at], value, atol=1e-12, err_msg=name)
     table = stats.summary(ended, "gap")
-    np.testing.assert_allclose(table.loc[list(STRENGTHS), "mean"], results.table()["gap"])
-    np.testing.assert_allclose(table["se"], results.table()["gap_se"], rtol=1e-5)  # of differences in float32
+    np.testing.assert_allclose(table.loc[list(STRENGTHS), "mean"], results.settings_table()["gap"])
+    np.testing.assert_allclose(table["se"], results.settings_table()["gap_se"], rtol=1e-5)  # of differences in float32
     np.testing.assert_array_equal(table["num"], [3] * 7 + [2])
 
 
@@ -163,7 +163,7 @@ def test_early_stopped_trials_are_at_their_own_best_epoch():
     for l2, seed in itertools.product(range(8), range(3)):
         trial = results.data.isel(l2=l2, seed=seed)
         epoch = max(int(trial["best_epoch"]), 1)
-        for name in ("train_loss", "val_loss", "val_accuracy", "l2_norm"):
+        for name in ("train_loss", "val_loss", "val_accuracy", "kernel_sum_of_squares"):
             now = stopped.data[name].isel(l2=l2, seed=seed, epoch=0).item()
             np.testing.assert_equal(now, trial[name].sel(epoch=epoch).item())
     np.testing.assert_array_equal(stopped.data["diverged"], results.data["diverged"])

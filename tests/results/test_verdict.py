@@ -8,13 +8,17 @@ import xarray as xr
 from helpers.results import STRENGTHS, simulated, synthetic, with_last
 from scipy import stats as scipy_stats
 
-from l2jax.results import stats
+from l2jax import stats
 from l2jax.results.results import Results
 from l2jax.results.verdict import verdict
 
 
 def said(results: Results) -> str:
-    return "\n".join(verdict(results))
+    return "\n".join(map(str, verdict(results)))
+
+
+def answer(results: Results) -> str:
+    return str(verdict(results)[0])
 
 
 def change(results: Results, metric: str, l2: float, unit="", scale=1) -> str:
@@ -29,11 +33,11 @@ def change(results: Results, metric: str, l2: float, unit="", scale=1) -> str:
 
 def test_a_true_effect_is_found_and_told_with_its_intervals():
     results = synthetic(seeds=5)
-    first, choice, overfitting, accuracy, stopping, test = verdict(results)
+    first, choice, overfitting, accuracy, stopping, test = map(str, verdict(results))
     best = results.best()
     p = stats.compare(stats.outcomes(results))["p_holm"][best]
     assert first.startswith(
-        f"L2 lowers validation loss here: against no L2, l2 = {best:.3g} ended with a clearly lower"
+        f"L2 lowers validation loss here. Against no L2, l2 = {best:.3g} ended with a clearly lower"
     )
     assert (
         f"{change(results, 'val_loss', best)}, 5 pairs, p = {p:.2g} after Holm's correction for 7 strengths)" in first
@@ -50,7 +54,7 @@ def test_a_true_effect_is_found_and_told_with_its_intervals():
 
 def test_what_the_interval_does_not_support_is_not_claimed():
     results = with_last("val_loss", [[0.30, 0.50, 0.40], [0.45, 0.30, 0.35], [0.6, 0.7, 0.8]])
-    first = verdict(results)[0]
+    first = answer(results)
     assert first.startswith("No evidence either way. The lowest mean is at l2 = 0.01")
     assert f"no clear change in validation loss {change(results, 'val_loss', 0.01)}, 3 pairs, p = " in first
     assert "clearly" not in first
@@ -61,7 +65,7 @@ def test_an_interval_that_does_not_survive_the_correction_is_no_claim():
     results = with_last("val_loss", losses, l2=STRENGTHS)
     row = stats.compare(stats.outcomes(results)).loc[1e-4].to_dict()
     assert row["p"] < 0.05 < row["p_holm"] and row["high"] < 0
-    first = verdict(results)[0]
+    first = answer(results)
     assert first.startswith("No clear evidence: what L2 seems to change may be chance")
     assert f"{change(results, 'val_loss', 1e-4)}, too wide once corrected for several strengths" in first
 
@@ -69,24 +73,27 @@ def test_an_interval_that_does_not_survive_the_correction_is_no_claim():
 def of_losses(losses: np.ndarray) -> Results:
     """Results of one epoch with the given losses (strengths, seeds)."""
     template = synthetic(STRENGTHS[: len(losses)], losses.shape[1], epochs=1).data
-    rest = {name: template[name] * 0 for name in ("train_loss", "train_accuracy", "val_accuracy", "penalty", "l2_norm")}
-    return Results(template.assign({**rest, "val_loss": (template["val_loss"].dims, losses[..., None])}), {})
+    rest = {
+        name: template[name] * 0
+        for name in ("train_loss", "train_accuracy", "val_accuracy", "penalty", "kernel_sum_of_squares")
+    }
+    return Results(template.assign(rest | {"val_loss": (template["val_loss"].dims, losses[..., None])}), {})
 
 
 def test_where_l2_does_nothing_fewer_than_50_verdicts_of_1000_claim_anything():
     sweeps = simulated(1000, 8, 3)
-    _, p = stats.against_first(sweeps)
+    _, p = stats.differences_to_first(sweeps)
     claimed = (p < 0.05).any(-1)
     assert 20 < claimed.sum() < 50
     for index in [*np.flatnonzero(claimed)[:10], *np.flatnonzero(~claimed)[:10]]:  # the words say what the numbers do
-        first = verdict(of_losses(sweeps[index]))[0]
+        first = answer(of_losses(sweeps[index]))
         assert ("clearly" in first) == claimed[index] == (not re.match("No (clear )?evidence", first))
 
 
 def test_harm_is_told():
     results = with_last("val_loss", [[0.30, 0.31, 0.33], [0.40, 0.41, 0.43], [0.50, 0.511, 0.53]])
     results.data["val_loss"].values[:, :, -1] += np.random.default_rng(0).normal(0, 1e-4, (3, 3))
-    first = verdict(results)[0]
+    first = answer(results)
     assert first.startswith("No strength clearly lowers validation loss. The lowest mean is that of no L2;")
     assert first.endswith("It is clearly higher at l2 = 0.01, 0.1.")
 
@@ -102,11 +109,11 @@ def test_a_change_of_0_but_for_float32_is_told_as_0():
 def test_only_seeds_that_finished_at_both_are_paired():
     results = synthetic(seeds=5, diverged=[(0.0, 2, 3)])
     kept = Results(results.data.isel(seed=[0, 1, 3, 4]), {})
-    first, *_, diverged = verdict(results)
+    first, *_, diverged = map(str, verdict(results))
     assert f"{change(kept, 'val_loss', results.best())}, 4 pairs" in first
-    assert diverged.startswith("1 of 40 trials diverged, at l2 = 0: they are left out")
+    assert diverged.startswith("Divergence: 1 of 40 trials diverged, at l2 = 0. They are left out")
     results.data["val_loss"].loc[{"l2": 0.0, "seed": 2, "epoch": 20}] = 0.3  # finite again, but not to be trusted
-    assert verdict(results)[0] == first
+    assert answer(results) == first
 
 
 @pytest.mark.parametrize(("seeds", "pairs"), [(1, "is 1"), (2, "are 2")])
@@ -120,11 +127,11 @@ def test_fewer_than_three_seeds_have_no_interval_and_it_says_why(seeds, pairs):
 
 def test_three_folds_of_one_seed_have_an_interval():
     data = synthetic().data.rename(seed="fold").expand_dims(seed=[0])
-    assert "3 pairs, p = " in verdict(Results(data, {}))[0]
+    assert "3 pairs, p = " in answer(Results(data, {}))
 
 
 def test_where_zero_was_not_tried_the_weakest_stands_for_it():
-    assert "against l2 = 0.0001 (the weakest tried; 0 was not), l2 = " in said(synthetic(STRENGTHS[1:]))
+    assert "Against l2 = 0.0001 (the weakest tried; 0 was not), l2 = " in said(synthetic(STRENGTHS[1:]))
 
 
 def test_an_edge_is_called_out_with_what_to_try_next():
@@ -174,13 +181,13 @@ def test_a_sweep_that_diverged():
 def test_validation_on_the_test_part_is_warned_of():
     results = synthetic()
     warned = Results(results.data, {"sweep": {"val_size": "test"}})
-    assert verdict(warned)[0].startswith("Warning: the validation data of this run are the test part.")
-    assert "Test part" not in said(warned)
-    assert "Warning" not in said(results) and "Test part" in said(results)
+    assert answer(warned).startswith("Warning: The validation data of this run are the test set.")
+    assert "Test set" not in said(warned)
+    assert "Warning" not in said(results) and "Test set" in said(results)
 
 
 def test_the_test_part_is_left_out_where_it_was_not_measured():
-    assert "est part" not in said(synthetic(test=False))
+    assert "est set" not in said(synthetic(test=False))
 
 
 def test_equal_trials_differ_by_nothing():

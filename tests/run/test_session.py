@@ -212,8 +212,8 @@ def test_parameters_of_all_trials_are_in_the_order_of_the_summary(undisturbed):
     params = dict(np.load(io.BytesIO(content)))
     summary = pd.read_csv(undisturbed / "summary.csv")
     norms = sum((values**2).reshape(len(summary), -1).sum(1) for path, values in params.items() if "kernel" in path)
-    np.testing.assert_allclose(norms, summary["l2_norm"], rtol=1e-5)
-    assert len({*summary["l2_norm"]}) == len(summary)  # or no order could be told from another
+    np.testing.assert_allclose(norms, summary["kernel_sum_of_squares"], rtol=1e-5)
+    assert len({*summary["kernel_sum_of_squares"]}) == len(summary)  # or no order could be told from another
     best = results.best_trial()
     row = np.flatnonzero((summary["l2"] == best["l2"]) & (summary["seed"] == best["seed"]))
     for path, values in np.load(undisturbed / "best_params.npz").items():

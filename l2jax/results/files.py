@@ -1,0 +1,64 @@
+"""The run folder: which files hold the config and the results, and in which formats."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from l2jax.atomic import read_checked, write_with_sums
+from l2jax.config import SweepConfig
+from l2jax.errors import InvalidInputError, reason
+from l2jax.results.metrics import RENAMED
+
+if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should not wait for them
+    import pandas as pd
+    import xarray as xr
+
+CONFIG, DATA, SUMMARY = "config.json", "results.nc", "summary.csv"
+
+
+def config_json(config: dict) -> bytes:
+    """The content of config.json."""
+    return (json.dumps(config, indent=2) + "\n").encode()
+
+
+def read_config(run_dir: str | os.PathLike[str]) -> SweepConfig:
+    """Reads the sweep of a run folder.
+
+    Raises:
+      InputError: if the folder does not hold one.
+    """
+    try:
+        return SweepConfig(**json.loads(read_checked(Path(run_dir), CONFIG))["sweep"])
+    except Exception as error:  # the JSON may have any form
+        accepted = f"a run folder with the {CONFIG} of a sweep ({reason(error)})"
+        raise InvalidInputError("resume", run_dir, accepted) from error
+
+
+def write_files(run_dir: str | os.PathLike[str], data: xr.Dataset, config: dict, summary: pd.DataFrame) -> None:
+    """Writes config.json, results.nc (NetCDF 3), summary.csv and SHA256SUMS; makes the folder if there is none."""
+    run_dir = Path(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    contents = {
+        CONFIG: config_json(config),
+        DATA: bytes(data.to_netcdf(engine="scipy")),
+        SUMMARY: summary.to_csv(index=False).encode(),
+    }
+    write_with_sums(run_dir, contents)
+
+
+def read_files(run_dir: str | os.PathLike[str]) -> tuple[xr.Dataset, dict]:
+    """Reads results.nc and config.json. Metrics of older versions get their present names.
+
+    Raises:
+      Exception: of any type for missing or damaged files: scipy's parser fails on damage in many ways.
+    """
+    import xarray as xr
+
+    config = json.loads(read_checked(Path(run_dir), CONFIG))
+    content = read_checked(Path(run_dir), DATA)  # xarray would leave a damaged file open if it were given the path
+    data = xr.load_dataset(io.BytesIO(content), engine="scipy")
+    return data.rename({old: new for old, new in RENAMED.items() if old in data}), config
