@@ -120,5 +120,5 @@ def _draw(ax: Axes, grid: _Grid, star: tuple[float, float] | None) -> None:
 
 
 def _is_dark(image: AxesImage, value: float) -> bool:
-    red, green, blue, _ = image.to_rgba(value)
+    ((red, green, blue, _),) = image.to_rgba(np.array([value]))
     return 0.299 * red + 0.587 * green + 0.114 * blue < 0.5

@@ -57,8 +57,8 @@ def means(x: Iterable[float], table: pd.DataFrame, *, colour: str, bars: Bars, n
     Args:
       table: `Estimate`s, one row per strength.
     """
-    rows = table.to_dict("index")
-    texts = [f"{name}, {words.strength(l2)}: {_with_bars(row, bars)}" for l2, row in rows.items()]
+    rows = zip(table.index.tolist(), table.to_dict("records"), strict=True)
+    texts = [f"{name}, {words.strength(l2)}: {_with_bars(row, bars)}" for l2, row in rows]
     above, below = (
         (table["se"], table["se"]) if bars == "se" else (table["high"] - table["mean"], table["mean"] - table["low"])
     )

@@ -117,10 +117,10 @@ def test_strengths_are_switched_on_and_off(opened):
     box = opened.find_element("css selector", "fieldset[data-run='0'] input[value='3']")
     box.click()
     assert lines(chart) == everything - 6 and lines(other) == of_other
-    shown = opened.execute_script(
+    visible = opened.execute_script(
         "return document.getElementById(arguments[0]).data.filter((t) => t.visible !== false).map((t) => t.meta)", chart
     )
-    assert set(shown) == {0, 1, 2, 4, 5, 6, 7}
+    assert set(visible) == {0, 1, 2, 4, 5, 6, 7}
     switch(opened, "none")
     assert lines(chart) == 0 and lines(chart_of(opened, 0, "Validation accuracy")) == 0
     switch(opened, "all")

@@ -52,7 +52,7 @@ def test_a_large_sweep_is_drawn_in_part():
     assert {len(trace["x"]) for trace in drawn} == {MOST_EPOCHS}
 
 
-def test_axes_of_accuracies_are_linear_and_all_others_logarithmic():
+def test_accuracies_have_linear_axes_all_others_logarithmic():
     results = synthetic()
     calibration = results.data.assign(val_ece=results.data["val_loss"] / 10)
     charts = over_epochs(Results(calibration, {}))
