@@ -24,15 +24,12 @@ def test_renamed_metrics_exist():
 
 
 def test_each_magnitude_is_the_middle_of_its_bin():
-    np.testing.assert_allclose(
-        np.log10(MAGNITUDES), (np.log10(MAGNITUDE_EDGES[1:]) + np.log10(MAGNITUDE_EDGES[:-1])) / 2
-    )
+    ends = np.log10(MAGNITUDE_EDGES)
+    np.testing.assert_allclose(np.log10(MAGNITUDES), (ends[:-1] + ends[1:]) / 2)
 
 
 def test_results_need_no_jax():
     """Neither do they load pandas, xarray or scipy before they are used."""
-    code = (
-        "import sys, l2jax.stats, l2jax.results.verdict; print({'jax', 'pandas', 'scipy', 'xarray'} & {*sys.modules})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    code = "import sys, l2jax.stats, l2jax.results.verdict; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "l2jax.results.verdict" in loaded and not {"jax", "pandas", "scipy", "xarray"} & {*loaded}

@@ -170,6 +170,5 @@ def test_old_names_of_the_tables_warn():
 
 def test_diverged_is_a_mask_whatever_it_was():
     data = synthetic(diverged=[(1e-3, 1, 3)]).data
-    assert (
-        Results(data.assign(diverged=data["diverged"].astype(float)), {}).data["diverged"].identical(data["diverged"])
-    )
+    from_numbers = Results(data.assign(diverged=data["diverged"].astype(float)), {})
+    assert from_numbers.data["diverged"].identical(data["diverged"])

@@ -206,7 +206,7 @@ def test_the_order_of_dimensions_does_not_matter():
     assert verdict(Results(turned, {})) == verdict(Results(data, {}))
 
 
-def test_a_finding_is_text_for_the_terminal_and_parts_for_the_page():
+def test_a_finding_is_text_or_its_parts():
     assert str(Finding("Accuracy", "It rose.", "The loss did not.")) == "Accuracy: It rose. The loss did not."
     assert str(Finding("", "It helps.")) == "It helps."
     findings = verdict(synthetic(seeds=5))
