@@ -34,10 +34,10 @@ def kernel_magnitudes(results: Results, axes: Sequence[Axes] | None = None) -> F
     layers, strengths = shares["layer"].values, shares["l2"].values
     if axes is None:
         axes = _new_axes(results, len(layers))
-    few = np.unique(np.linspace(0, len(strengths) - 1, MOST_STRENGTHS).round().astype(int))
+    indices = np.unique(np.linspace(0, len(strengths) - 1, MOST_STRENGTHS).round().astype(int))
     styles = strength_styles(strengths)
     for ax, layer in zip(axes, layers, strict=True):
-        for index in few:
+        for index in indices:
             share = shares.sel(layer=layer, l2=strengths[index]).values
             if not np.isnan(share).all():  # every trial of the strength has diverged
                 ax.stairs(share, MAGNITUDE_EDGES, linewidth=1.6, **styles[index])
@@ -47,7 +47,7 @@ def kernel_magnitudes(results: Results, axes: Sequence[Axes] | None = None) -> F
         ax.set_ylim(bottom=0)
         finish(ax)
     rightmost = axes[min(len(axes), MOST_COLUMNS) - 1]
-    strength_legend(rightmost, strengths[few], styles=[styles[index] for index in few])
+    strength_legend(rightmost, strengths[indices], styles=[styles[index] for index in indices])
     return cast(Figure, axes[0].figure)
 
 

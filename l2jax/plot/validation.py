@@ -41,7 +41,9 @@ def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Fi
       results: a sweep of L2 strengths; see `Results.along_l2`.
       axes: three to draw in, for validation loss, both losses and both accuracies.
     """
-    loss_ax, gap_ax, accuracy_ax = axes = _new_axes(results) if axes is None else axes
+    if axes is None:
+        axes = _new_axes(results)
+    loss_ax, gap_ax, accuracy_ax = axes
     loss_ax.set(title="Validation loss", yscale="log")
     gap_ax.set(title="Validation and training loss")
     accuracy_ax.set(title="Validation and training accuracy")

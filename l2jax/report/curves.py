@@ -17,7 +17,7 @@ from l2jax.results.metrics import MAGNITUDES, METRICS
 from l2jax.results.results import Results
 
 MOST_EPOCHS = 250
-"""Of more epochs, about as many are drawn."""
+"""A longer training is drawn at about as many of its epochs."""
 
 READINGS = {
     "train_loss": "Without the penalty, so that strengths compare.",

@@ -109,12 +109,12 @@ def _run(run: str, name: str, results: Results) -> Part:
     along_l2 = results.along_l2()
     at_end = _grid(run, [*over_strengths(along_l2), *learning_rates(results)])
     epochs = _grid(run, [*over_epochs(along_l2), *kernel_magnitudes(along_l2)], switched=True)
-    held = description.other_hyperparameters(results, along_l2)
+    others = description.other_hyperparameters(results, along_l2)
     lines = [
         "<article>",
         f"<h2>{_text(name)}</h2>",
         f'<p class="what">{_text(description.summary(results))}</p>',
-        *([f'<p class="what">{_text(held)}</p>'] if held else []),
+        *([f'<p class="what">{_text(others)}</p>'] if others else []),
         "<h3>Verdict</h3>",
         f'<div class="verdict">{"".join(map(_paragraphs, verdict(along_l2)))}</div>',
         f'<p class="note">{_text(description.intervals(along_l2))}</p>',

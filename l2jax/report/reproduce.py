@@ -1,4 +1,4 @@
-"""How to reproduce a run: its command, and its settings in words."""
+"""The command that reproduces a run, and the run's settings in words."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ METHOD_NAMES = {
     "L2 stopped early": "L2 and early stopping",
 }
 COLUMNS = ("val_loss", "train_loss", "gap", "rise", "val_accuracy", "val_ece", "test_loss", "test_accuracy")
-"""What the table of strengths shows, if it was measured."""
+"""The metrics in the table of strengths; older results lack some."""
 WITH_ERRORS = ("val_loss", "val_accuracy")
 CHANGE = "change [95% interval]"
 

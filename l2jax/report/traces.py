@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_TRIALS = 10
-"""Of a strength with more trials, the first ones are drawn."""
+"""More trials of a strength are not drawn: only the first ones."""
 
 Bars = Literal["se", "interval"]
 """Error bars: the standard error, or the 95 % interval."""

@@ -1,4 +1,4 @@
-"""How to reproduce a run, from its config."""
+"""The command that reproduces a run, and its settings in words."""
 
 import dataclasses
 import json
