@@ -1,12 +1,10 @@
-"""What happened epoch by epoch: a line a strength."""
+"""Figures over epochs, with one line per strength."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -14,90 +12,87 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from l2jax.plot.style import CROSS, finish, name_of, trials_shown
+from l2jax.plot.legend import strength_legend, strength_styles
+from l2jax.plot.strengths import log_limits
+from l2jax.plot.style import CROSS, axis_label, finish, trials_drawn
+from l2jax.results import words
+from l2jax.results.comparisons import by_strength
+from l2jax.results.metrics import METRICS
 from l2jax.results.results import Results
 
 
 def loss_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
-    """Training and validation loss (cross-entropy) over epochs, a line a strength.
+    """Training and validation loss (cross-entropy) over epochs, one line per strength.
 
-    Lines are means over the trials that did not diverge, bands span them. A diverged trial is a thin line of
-    its own that ends in a cross. `axes`: two, for training and for validation loss.
+    Lines are means over the trials that did not diverge, and bands span them. A diverged trial is a thin line that
+    ends in a cross.
+
+    Args:
+      results: a sweep of L2 strengths; see `Results.along_l2`.
+      axes: two to draw in, for training and for validation loss.
     """
-    panels = {"Training loss": results.data["train_loss"], "Validation loss": results.data["val_loss"]}
-    title = f"Loss during training: {trials_shown(results, 'mean and range')}"
-    return _curves(results, panels, "cross-entropy (nat)", title, axes)
+    panels = {METRICS[name].name.capitalize(): results.data[name] for name in ("train_loss", "val_loss")}
+    title = f"Loss during training: {trials_drawn(results, 'mean and range')}"
+    return _curves(results, panels, label=axis_label(METRICS["val_loss"]), title=title, axes=axes)
 
 
 def objective_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
-    """What training lowers, and what Keras calls loss and val_loss: cross-entropy plus penalty, over epochs.
+    """Cross-entropy plus penalty over epochs: what training lowers, and what Keras calls loss and val_loss.
 
     The training values are averaged over the steps of an epoch, while the parameters change; the validation
-    values are of its end. Lines, bands and `axes` are as in `loss_curves`.
+    values are of its end. Lines and bands are as in `loss_curves`.
+
+    Args:
+      results: a sweep of L2 strengths; see `Results.along_l2`.
+      axes: two to draw in, for the training and for the validation objective.
     """
     panels = {
         "Training objective, averaged while training": results.data["running_objective"],
         "Validation objective": results.data["val_loss"] + results.data["penalty"],
     }
-    title = f"Cross-entropy plus penalty: {trials_shown(results, 'mean and range')}"
-    return _curves(results, panels, "objective (nat)", title, axes)
+    label = f"objective ({METRICS['running_objective'].unit})"
+    title = f"Cross-entropy plus penalty: {trials_drawn(results, 'mean and range')}"
+    return _curves(results, panels, label=label, title=title, axes=axes)
 
 
 def _curves(
-    results: Results, panels: dict[str, xr.DataArray], label: str, title: str, axes: Sequence[Axes] | None
+    results: Results, panels: dict[str, xr.DataArray], *, label: str, title: str, axes: Sequence[Axes] | None
 ) -> Figure:
+    """Draws the values of each panel, by its title."""
     if axes is None:
         figure = Figure(figsize=(9.6, 4.4), layout="constrained")
         figure.suptitle(title)
         axes = list(figure.subplots(1, 2))
-    every_diverged = results.data["diverged"].sortby("l2")
-    epochs, strengths = results.data["epoch"].values, every_diverged["l2"].values
-    styles = strength_styles(strengths)
-    for ax, (title, values) in zip(axes, panels.items(), strict=True):
-        low, high = _limits(values, results.data["diverged"])
-        for l2, style in zip(strengths, styles, strict=True):
-            trials = values.sel(l2=l2).transpose("epoch", ...).values.reshape(len(epochs), -1)
-            diverged = every_diverged.sel(l2=l2).values.ravel()
-            if not diverged.all():
-                kept = trials[:, ~diverged]
-                ax.fill_between(epochs, kept.min(1), kept.max(1), color=style["color"], alpha=0.2, lw=0)
-                line = {"label": name_of(l2), "marker": "o" if len(epochs) == 1 else None}
-                ax.plot(epochs, kept.mean(1), linewidth=1.7, **line, **style)
-            for trial in trials[:, diverged].T:
-                finite = trial[np.isfinite(trial)]
-                ax.plot(epochs[: len(finite)], finite, linewidth=0.8, **style)
-                end, last = (len(finite) - 1, np.clip(finite[-1], low, high)) if len(finite) else (0, high)
-                ax.plot(epochs[end], last, color=style["color"], **CROSS)
-        ax.set(title=title, xlabel="epoch", ylabel=label, yscale="log", ylim=(low, high))
+    data = results.data.sortby("l2")
+    epochs, strengths = data["epoch"].values, data["l2"].values
+    styles, diverged = strength_styles(strengths), by_strength(data["diverged"]) > 0
+    for ax, (panel_title, values) in zip(axes, panels.items(), strict=True):
+        curves = by_strength(values.sortby("l2"), "epoch")
+        limits = log_limits(curves, diverged)
+        for index, (l2, style) in enumerate(zip(strengths, styles, strict=True)):
+            _draw_mean(ax, epochs, curves[index, ~diverged[index]], style | {"label": words.number(l2)})
+            _draw_diverged(ax, epochs, curves[index, diverged[index]], style, limits)
+        ax.set(title=panel_title, xlabel="epoch", ylabel=label, yscale="log", ylim=limits)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         finish(ax)
-    crosses = [Line2D([], [], label="diverged", color="0.2", **CROSS)] if every_diverged.any() else []
-    strength_legend(axes[-1], strengths, styles, crosses)
+    crosses = [Line2D([], [], label="diverged", color="0.2", **CROSS)] if diverged.any() else []
+    strength_legend(axes[-1], strengths, styles=styles, others=crosses)
     return cast(Figure, axes[0].figure)
 
 
-def strength_legend(ax: Axes, strengths: np.ndarray, styles: list[dict[str, Any]], also: Sequence[Line2D] = ()) -> None:
-    """Beside the axes: what the line of each strength looks like."""
-    lines = zip(strengths[::-1], styles[::-1], strict=True)  # as the lines lie: the strongest is the highest
-    handles = [*(Line2D([], [], label=name_of(l2), linewidth=2, **style) for l2, style in lines), *also]
-    columns, size = math.ceil(len(handles) / 24), "small" if len(handles) > 14 else "medium"
-    beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "ncols": columns, "fontsize": size}
-    ax.legend(handles=handles, title="L2 strength", labelspacing=0.3, frameon=False, **beside)
+def _draw_mean(ax: Axes, epochs: np.ndarray, curves: np.ndarray, style: dict[str, Any]) -> None:
+    """Draws the mean and the range of curves (trials, epochs)."""
+    if len(curves):
+        ax.fill_between(epochs, curves.min(0), curves.max(0), color=style["color"], alpha=0.2, lw=0)
+        ax.plot(epochs, curves.mean(0), linewidth=1.7, marker="o" if len(epochs) == 1 else None, **style)
 
 
-def strength_styles(strengths: np.ndarray) -> list[dict[str, Any]]:
-    """From light (weak, but visible on white) to dark (strong); strength 0 is black and dashed."""
-    colours = iter(matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1.0, np.count_nonzero(strengths))))
-    zero = {"color": "black", "linestyle": "--", "zorder": 2.5}
-    return [{"color": next(colours), "linestyle": "-"} if l2 else zero for l2 in strengths]
-
-
-def _limits(values: xr.DataArray, diverged: xr.DataArray) -> tuple[float, float]:
-    """Limits of a logarithmic axis: all values, except that what diverged may not squeeze the others."""
-    kept = values.where(~diverged)
-    every, kept = (array[np.isfinite(array) & (array > 0)] for array in (values.values, kept.values))
-    if not every.size:
-        return 0.1, 10.0
-    high = min(every.max(), 10 * kept.max()) if kept.size else every.max()
-    margin = max(1.01, (high / every.min()) ** 0.05)
-    return every.min() / margin, high * margin
+def _draw_diverged(
+    ax: Axes, epochs: np.ndarray, curves: np.ndarray, style: dict[str, Any], limits: tuple[float, float]
+) -> None:
+    """Draws each curve (trials, epochs) up to a cross, which the limits of the axis hold."""
+    for curve in curves:
+        finite = curve[np.isfinite(curve)]
+        ax.plot(epochs[: len(finite)], finite, linewidth=0.8, **style)
+        end, value = (len(finite) - 1, np.clip(finite[-1], *limits)) if len(finite) else (0, limits[1])
+        ax.plot(epochs[end], value, color=style["color"], **CROSS)

@@ -1,46 +1,51 @@
-"""Overfitting in its two meanings, against the strength."""
+"""A figure of overfitting in its two meanings, against the strength."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from l2jax.plot.axis import parts_of, places_of, strength_axis
-from l2jax.plot.style import VALIDATION, finish, trials_shown
+from l2jax.plot.axis import strength_axis
+from l2jax.plot.strengths import axis_positions, segments
+from l2jax.plot.style import MEAN, SINGLE_TRIAL, VALIDATION, axis_label, finish, say_that_all_diverged, trials_drawn
 from l2jax.results import comparisons
+from l2jax.results.metrics import OUTCOMES
 from l2jax.results.results import Results
+
+TITLES = {"gap": "Gap: validation minus training loss", "rise": "Rise of validation loss after its lowest epoch"}
 
 
 def overfitting(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """The gap between validation and training loss, and the rise of validation loss after its lowest epoch.
 
-    Means and their 95 % intervals over the trials that did not diverge, where there are any; single trials
-    faint. `axes`: two, for gap and rise.
+    Means and their 95 % intervals, where there are any, over the trials that did not diverge; single trials are faint.
+
+    Args:
+      results: a sweep of L2 strengths; see `Results.along_l2`.
+      axes: two to draw in, for gap and rise.
     """
     if axes is None:
         figure = Figure(figsize=(9.6, 4.2), layout="constrained")
-        figure.suptitle(f"Overfitting: {trials_shown(results, 'mean and 95% interval')}")
+        figure.suptitle(f"Overfitting: {trials_drawn(results, 'mean and 95% interval')}")
         axes = list(figure.subplots(1, 2))
-    ended = comparisons.outcomes(results)
-    titles = {"gap": "Gap: validation minus training loss", "rise": "Rise of validation loss after its lowest epoch"}
-    for ax, (metric, title) in zip(axes, titles.items(), strict=True):
-        table = comparisons.summary(ended, metric)
+    outcomes = comparisons.outcomes(results)
+    for ax, (metric, title) in zip(axes, TITLES.items(), strict=True):
+        table, trials = comparisons.summary(outcomes, metric), comparisons.by_strength(outcomes[metric])
         mean, low, high = (table[column].to_numpy() for column in ("mean", "low", "high"))
         bars = np.nan_to_num([mean - low, high - mean])
-        places, trials = places_of(table.index.values), ended[metric].values.reshape(len(table), -1)
-        for part in parts_of(table.index.values):
-            faint: dict[str, Any] = VALIDATION | {"markersize": 2.5, "linewidth": 0.7, "alpha": 0.35}
-            ax.plot(places[part], trials[part], **faint)
-            bold: dict[str, Any] = VALIDATION | {"markersize": 5, "linewidth": 1.7, "capsize": 3, "zorder": 3}
-            ax.errorbar(places[part], mean[part], bars[:, part], **bold)
+        strengths = table.index.to_numpy()
+        positions = axis_positions(strengths)
+        for segment in segments(strengths):
+            ax.plot(positions[segment], trials[segment], **VALIDATION | SINGLE_TRIAL)
+            ax.errorbar(positions[segment], mean[segment], bars[:, segment], **VALIDATION | MEAN)
         ax.axhline(0, color="0.6", linewidth=0.8, zorder=0.5)
-        ax.set(title=title, ylabel="cross-entropy (nat)")
+        ax.set(title=title, ylabel=axis_label(OUTCOMES[metric]))
         strength_axis(ax, results)
         finish(ax)
         if np.isnan(mean).all():
-            ax.text(0.5, 0.5, "every trial diverged", transform=ax.transAxes, ha="center", va="center")
+            say_that_all_diverged(ax)
     return cast(Figure, axes[0].figure)

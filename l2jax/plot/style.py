@@ -1,4 +1,4 @@
-"""What the figures have in common: colours, axes, words.
+"""Style that the figures share: colours, frames, labels.
 
 Colours keep their order in grey and for colour-blind eyes; what matters differs in dash, marker or place too.
 """
@@ -11,11 +11,15 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
+from l2jax.results import words
+from l2jax.results.metrics import Metric
 from l2jax.results.results import Results
 
 # Okabe and Ito's colour-blind-safe vermilion, and their blue made darker so that the two differ in grey.
 TRAINING: dict[str, Any] = {"color": "#D55E00", "linestyle": "--", "marker": "s", "markerfacecolor": "white"}
 VALIDATION: dict[str, Any] = {"color": "#00527F", "linestyle": "-", "marker": "o"}
+SINGLE_TRIAL: dict[str, Any] = {"markersize": 2.5, "linewidth": 0.7, "alpha": 0.35}
+MEAN: dict[str, Any] = {"markersize": 5, "linewidth": 1.7, "capsize": 3, "zorder": 3}
 CROSS: dict[str, Any] = {
     "marker": "x",
     "markersize": 7,
@@ -26,7 +30,7 @@ CROSS: dict[str, Any] = {
 
 
 def finish(ax: Axes) -> None:
-    """An open frame; on a logarithmic axis of losses, ticks that read as plain numbers."""
+    """Opens the frame and, on a logarithmic axis of losses, labels the ticks with plain numbers."""
     ax.spines[["top", "right"]].set_visible(False)
     if ax.get_yscale() == "log":
         low, high = ax.get_ylim()
@@ -37,13 +41,23 @@ def finish(ax: Axes) -> None:
         ax.yaxis.set_minor_locator(NullLocator())
 
 
-def name_of(l2: float) -> str:
-    return f"{l2:.3g}"
+def axis_label(metric: Metric) -> str:
+    """The label of an axis with values of a metric."""
+    if metric.unit == "nat":
+        return "cross-entropy (nat)"
+    return "fraction" if metric.percent else metric.long_name
 
 
-def trials_shown(results: Results, shown: str) -> str:
-    """How many trials there are at each setting, and which hyperparameters are fixed that others were swept of."""
-    settings = [results.data.sizes[name] for name in results.swept]
-    count, each = results.data["diverged"].size // math.prod(settings), "setting" if settings[1:] else "L2 strength"
-    words = f"{shown} of {count} trials at each {each}" if count > 1 else f"1 trial at each {each}"
-    return "; ".join([words, *(f"{name.replace('_', ' ')} {value:.3g}" for name, value in results.fixed.items())])
+def say_that_all_diverged(ax: Axes) -> None:
+    """Writes so in the middle of axes that would be empty."""
+    ax.text(0.5, 0.5, "every trial diverged", transform=ax.transAxes, ha="center", va="center")
+
+
+def trials_drawn(results: Results, statistic: str) -> str:
+    """Says which statistic of how many trials is drawn, and which swept hyperparameters are held at one value."""
+    num_settings = math.prod(results.data.sizes[name] for name in results.swept)
+    num_trials = results.data["diverged"].size // num_settings
+    setting = "setting" if len(results.swept) > 1 else "L2 strength"
+    trials = f"{statistic} of {num_trials} trials" if num_trials > 1 else "1 trial"
+    text = f"{trials} at each {setting}"
+    return f"{text}; {words.setting(results.fixed)}" if results.fixed else text

@@ -1,235 +1,170 @@
-"""Pictures that can be looked into: Plotly figures as plain dicts, each with a sentence on how to read it.
-
-They hold numbers alone, no Plotly: the page that shows them brings its script.
-"""
+"""Charts against strength: what each ended with, by itself, by learning rate, and in several runs."""
 
 from __future__ import annotations
 
 import html
 import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from l2jax.report import marks
-from l2jax.report.marks import Chart
-from l2jax.results import comparisons
-from l2jax.results.metrics import MAGNITUDES as MIDDLES
-from l2jax.results.metrics import REPLICATES
+from l2jax.config import HYPERPARAMETERS
+from l2jax.plot.strengths import segments
+from l2jax.plot.style import axis_label
+from l2jax.report import theme, traces
+from l2jax.report.traces import MOST_TRIALS, Chart
+from l2jax.results import comparisons, words
+from l2jax.results.comparisons import by_strength, replicate_labels
+from l2jax.results.metrics import METRICS, OUTCOMES, REPLICATES
 from l2jax.results.results import Results
 
 
-def over_epochs(results: Results) -> list[Chart]:
-    """Losses, accuracies and kernel norms over epochs, a line a strength and a thin one a trial."""
-    data = results.data.sortby("l2")
-    metrics: list[tuple[str, str, str, xr.DataArray]] = [
-        ("Training loss", "cross-entropy (nat)", "Without the penalty, so that strengths compare.", data["train_loss"]),
-        ("Validation loss", "cross-entropy (nat)", "A line that turns up again is overfitting.", data["val_loss"]),
-        ("Validation accuracy", "fraction right", "It need not turn where the loss does.", data["val_accuracy"]),
-    ]
-    if "val_ece" in data:
-        reading = "How far confidence is from the fraction right: lower is better."
-        metrics.append(("Validation calibration error", "fraction", reading, data["val_ece"]))
-    reading = "The stronger L2, the lower it should lie: this is what L2 acts on."
-    if "kernel_norm" in data:
-        for layer in data["layer"].values:
-            title = f"Kernel norm of {layer}"
-            metrics.append((title, "Euclidean norm", reading, data["kernel_norm"].sel(layer=layer)))
-    else:
-        metrics.append(("Norm of all kernels", "Euclidean norm", reading, data["kernel_sum_of_squares"] ** 0.5))
-    return [_curves(data, *metric) for metric in metrics]
-
-
-def _curves(data: xr.Dataset, title: str, unit: str, reading: str, values: xr.DataArray) -> Chart:
-    strengths, colours = data["l2"].values, marks.strength_colours(data["l2"].values)
-    shown = values.isel(epoch=slice(None, None, math.ceil(data.sizes["epoch"] / marks.MOST_EPOCHS)))
-    epochs, labels = shown["epoch"].values.tolist(), comparisons.replicate_labels(data)
-    trials, ended = comparisons.by_strength(shown, "epoch"), comparisons.by_strength(data["diverged"]).astype(bool)
-    traces = []
-    for index, (l2, colour) in enumerate(zip(strengths, colours, strict=True)):
-        line = {"color": colour, "dash": "solid" if l2 else "dash"}
-        for trial, label in enumerate(labels[: marks.MOST_TRIALS]):
-            sizes = np.zeros(len(epochs))
-            finite = np.flatnonzero(np.isfinite(trials[index, trial]))
-            if ended[index, trial] and len(finite):
-                sizes[finite[-1]] = 9
-            cross = {"symbol": "x", "color": colour, "size": sizes.tolist()}
-            what = f"{label}, diverged" if ended[index, trial] else label
-            thin = {"mode": "lines+markers", "marker": cross, "line": line | {"width": 1}, "opacity": 0.4}
-            traces.append(marks.line(epochs, trials[index, trial], f"l2 = {l2:.3g}, {what}", index) | thin)
-        kept = trials[index, ~ended[index]]
-        if len(kept) > 1 or (len(kept) and len(epochs) == 1):
-            bold = {"mode": "lines" if len(epochs) > 1 else "markers", "line": line | {"width": 2.6}}
-            bold |= {"marker": {"color": colour, "size": 9}}
-            traces.append(marks.line(epochs, kept.mean(0), f"l2 = {l2:.3g}, mean of {len(kept)}", index) | bold)
-    layout = marks.layout("epoch", unit)
-    if "accuracy" not in title:
-        layout["yaxis"] |= {"type": "log", "range": marks.log_range(trials, ended), "dtick": "D2", "tickformat": "~g"}
-    how = "A thick line is the mean of a strength, a thin one a trial"
-    if len(labels) > marks.MOST_TRIALS:
-        how += f", of which the first {marks.MOST_TRIALS} of {len(labels)} are drawn"
-    how += "; dashed is no L2." if strengths[0] == 0 else "."
-    how += " A cross is where a trial diverged." if ended.any() else ""
-    return Chart(title, f"{how} {reading}", {"data": traces, "layout": layout})
-
-
-def kernel_magnitudes(results: Results) -> list[Chart]:
-    """How large the values of each layer's kernel are at the end, a line a strength; nothing in older results."""
-    if "kernel_magnitudes" not in results.data:
-        return []
-    shares = comparisons.magnitude_shares(results)
-    layout = marks.layout("magnitude", "% of the values")
-    layout["xaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "power"}
-    layout["yaxis"] |= {"rangemode": "tozero"}
-    how = "A line a strength: how many of the kernel's values are how large, all trials together. L2 moves them to the "
-    how += "left. The first and the last point also count what lies beyond."
-    strengths = shares["l2"].values
-    charts = []
-    for layer in shares["layer"].values:
-        traces = []
-        for index, (l2, colour) in enumerate(zip(strengths, marks.strength_colours(strengths), strict=True)):
-            share = shares.sel(layer=layer, l2=l2).values
-            if np.isnan(share).all():  # every trial has diverged
-                continue
-            texts = [f"l2 = {l2:.3g}, about {at:.2g}: {part:.3g}%" for at, part in zip(MIDDLES, share, strict=True)]
-            look = {"color": colour, "width": 2, "shape": "hvh", "dash": "solid" if l2 else "dash"}
-            traces.append(marks.trace(MIDDLES, share, texts) | {"mode": "lines", "line": look, "meta": index})
-        charts.append(Chart(f"Values of the kernel of {layer}", how, {"data": traces, "layout": layout}))
-    return charts
-
-
 def over_strengths(results: Results) -> list[Chart]:
-    """What each strength ended with: validation loss and its change, both losses and accuracies, gap and rise."""
-    ended, nat = comparisons.outcomes(results), "cross-entropy (nat)"
-    bars = "Dots are trials, lines means, bars standard errors"
-    losses = (("val_loss", "validation", marks.VALIDATION), ("train_loss", "training", marks.TRAINING))
-    accuracies = (("val_accuracy", "validation", marks.VALIDATION), ("train_accuracy", "training", marks.TRAINING))
-    chosen = _means(ended, losses[:1], "se", nat)
-    chosen["data"] += _choices(results)
+    """Metrics at the last epoch: validation loss and its change, both losses and accuracies, gap and rise."""
+    outcomes = comparisons.outcomes(results)
+    validation, training = ("validation", theme.VALIDATION), ("training", theme.TRAINING)
+    loss = _means(outcomes, {"val_loss": validation}, bars="se")
+    loss["data"] += _choices(results)
+    losses = _means(outcomes, {"val_loss": validation, "train_loss": training}, bars="se")
+    accuracies = _means(outcomes, {"val_accuracy": validation, "train_accuracy": training}, bars="se")
+    gap, rise = (_means(outcomes, {metric: (metric, theme.VALIDATION)}, bars="interval") for metric in ("gap", "rise"))
+    errors = "Dots are trials, lines means, bars standard errors."
+    intervals = "Dots are trials, the line is the mean, bars are 95% intervals."
     rule = "One standard error: the strongest whose mean is within that of the lowest one's."
-    charts = [Chart("Validation loss against strength", f"{bars}. Lower is better. {rule}", chosen), *_change(ended)]
-    how = f"{bars}. What lies between the two is the gap."
-    charts.append(Chart("Training and validation loss", how, _means(ended, losses, "se", nat)))
-    how = f"{bars}. Higher is better; the best strength need not be that of the loss."
-    charts.append(Chart("Accuracy against strength", how, _means(ended, accuracies, "se", "fraction right")))
-    bars = "Dots are trials, the line is the mean, bars are 95% intervals"
-    for metric, title, what in (
-        ("gap", "Gap", "Validation minus training loss. A smaller gap helps only where validation loss is lower, too."),
-        (
-            "rise",
-            "Rise of validation loss",
-            "How far it ended above its own lowest epoch: 0 is none, the least there is.",
+    tradeoff = "Validation minus training loss. A smaller gap helps only where validation loss is lower, too."
+    least = "How far it ended above its own lowest epoch: 0 is none, the least there is."
+    return [
+        Chart("Validation loss against strength", f"{errors} Lower is better. {rule}", loss),
+        *_change(outcomes),
+        Chart("Training and validation loss", f"{errors} What lies between the two is the gap.", losses),
+        Chart(
+            "Accuracy against strength",
+            f"{errors} Higher is better; the best strength need not be that of the loss.",
+            accuracies,
         ),
-    ):
-        figure = _means(ended, [(metric, metric, marks.VALIDATION)], "interval", nat)
-        charts.append(Chart(f"{title} against strength", f"{bars}. {what}", figure))
-    return charts
+        Chart("Gap against strength", f"{intervals} {tradeoff}", gap),
+        Chart("Rise of validation loss against strength", f"{intervals} {least}", rise),
+    ]
 
 
-def _means(ended: xr.Dataset, metrics: Sequence[tuple[str, str, str]], bars: str, unit: str) -> dict[str, Any]:
-    strengths, labels = ended["l2"].values, comparisons.replicate_labels(ended)
-    places, traces = marks.places(strengths), []
-    for metric, name, colour in metrics:
-        values = comparisons.by_strength(ended[metric])
-        for trial, label in enumerate(labels[: marks.MOST_TRIALS]):
-            points = zip(strengths, values[:, trial], strict=True)
-            texts = [f"l2 = {l2:.3g}, {label}, {name}: {value:.4f}" for l2, value in points]
+def _means(outcomes: xr.Dataset, metrics: Mapping[str, tuple[str, str]], *, bars: traces.Bars) -> dict[str, Any]:
+    """Means and single trials.
+
+    Args:
+      metrics: with the same unit; the name in the legend and the colour of each.
+    """
+    strengths, replicates = outcomes["l2"].values, replicate_labels(outcomes)
+    positions, data = theme.log_positions(strengths), []
+    for metric, (name, colour) in metrics.items():
+        values, table = by_strength(outcomes[metric]), comparisons.summary(outcomes, metric)
+        for trial, replicate in enumerate(replicates[:MOST_TRIALS]):
+            pairs = zip(strengths, values[:, trial], strict=True)
+            texts = [f"{words.strength(l2)}, {replicate}, {name}: {value:.4f}" for l2, value in pairs]
             dots = {"mode": "markers", "marker": {"color": colour, "size": 4}, "opacity": 0.4}
-            traces.append(marks.trace(places, values[:, trial], texts) | dots)
-        table = comparisons.summary(ended, metric)
-        for part in (strengths == 0, strengths > 0):  # 0 is no point of a logarithmic axis: no line leads there
-            if part.any():
-                traces.append(marks.means(places[part], table[part], colour, bars, name) | {"legendgroup": name})
-                traces[-1]["showlegend"] = bool(part[-1])
-    layout = marks.layout("L2 strength", unit)
-    layout["xaxis"] |= marks.strength_ticks(strengths)
-    layout["showlegend"] = bars == "se"  # an interval is of one metric, that the title names
-    return {"data": traces, "layout": layout}
+            data.append(traces.points(positions, values[:, trial], texts) | dots)
+        for segment in segments(strengths):
+            line = traces.means(positions[segment], table[segment], colour=colour, bars=bars, name=name)
+            data.append(line | {"legendgroup": name, "showlegend": bool(segment[-1])})
+    layout = theme.strength_layout(strengths, axis_label((METRICS | OUTCOMES)[next(iter(metrics))]))
+    layout["showlegend"] = bars == "se"  # an interval is of one metric, which the title names
+    return {"data": data, "layout": layout}
 
 
 def _choices(results: Results) -> list[dict[str, Any]]:
-    """A star at the lowest mean, a diamond at the choice of one standard error."""
+    """A star at the lowest mean, and a diamond at the choice of one standard error."""
     if results.best_setting_or_none() is None:
         return []
-    lowest, careful = results.best(), results.best(rule="1se")
-    table, traces = results.settings_table()["val_loss"], []
-    places = dict(zip(table.index, marks.places(table.index.values), strict=True))
-    chosen = [("lowest mean", lowest, "star", 17), ("one standard error", careful, "diamond", 13)]
-    if lowest == careful:
-        chosen = [("lowest mean, and one standard error", lowest, "star", 17)]
-    for rule, l2, symbol, size in chosen:
-        marker = {"symbol": symbol, "size": size, "color": marks.CHOSEN, "line": {"color": marks.TEXT, "width": 1.4}}
-        trace = marks.trace([places[l2]], [table[l2]], [f"{rule}: l2 = {l2:.3g}"])
-        traces.append(trace | {"mode": "markers", "marker": marker, "name": rule, "showlegend": True})
-    return traces
+    lowest, strongest = results.best(), results.best(rule="1se")
+    choices = [("lowest mean", lowest, "star", 17), ("one standard error", strongest, "diamond", 13)]
+    if lowest == strongest:
+        choices = [("lowest mean, and one standard error", lowest, "star", 17)]
+    losses, markers = results.settings_table()["val_loss"], []
+    positions = dict(zip(losses.index, theme.log_positions(losses.index.to_numpy()), strict=True))
+    for rule, l2, symbol, size in choices:
+        marker = {"symbol": symbol, "size": size, "color": theme.CHOICE, "line": {"color": theme.TEXT, "width": 1.4}}
+        point = traces.points([positions[l2]], [losses[l2]], [f"{rule}: {words.strength(l2)}"])
+        markers.append(point | {"mode": "markers", "marker": marker, "name": rule, "showlegend": True})
+    return markers
 
 
-def _change(ended: xr.Dataset) -> list[Chart]:
-    """The paired differences that the verdict decides by; nothing where there is none."""
-    table, reference = comparisons.compare(ended), float(ended["l2"][0])
-    if not table["num"].any():
+def _change(outcomes: xr.Dataset) -> list[Chart]:
+    """The paired differences of validation loss that decide the verdict; no chart if there are none."""
+    compared, strengths = comparisons.compare(outcomes), outcomes["l2"].values
+    if not compared["num"].any():
         return []
-    trace = marks.means(marks.places(ended["l2"].values)[1:], table, marks.VALIDATION, "interval", "change")
-    words = [f", p = {p:.2g} corrected" if p == p else "" for p in table["p_holm"]]
-    trace["text"] = ["".join(both) for both in zip(trace["text"], words, strict=True)]
-    symbols = ["circle" if sure else "circle-open" for sure in comparisons.is_clear(table)]
-    trace |= {"mode": "markers", "marker": trace["marker"] | {"symbol": symbols, "size": 11}, "showlegend": False}
-    layout = marks.layout("L2 strength", "difference (nat)")
-    layout["xaxis"] |= marks.strength_ticks(ended["l2"].values)
-    layout["yaxis"] |= {"zeroline": True, "zerolinecolor": marks.FAINT, "zerolinewidth": 1.5}
-    none = "no L2" if reference == 0 else f"l2 = {reference:.3g}"
+    positions = theme.log_positions(strengths)[1:]
+    trace = traces.means(positions, compared, colour=theme.VALIDATION, bars="interval", name="change")
+    corrected = [f", p = {p:.2g} corrected" if p == p else "" for p in compared["p_holm"]]
+    symbols = ["circle" if clear else "circle-open" for clear in comparisons.is_clear(compared)]
+    trace |= {
+        "text": ["".join(pair) for pair in zip(trace["text"], corrected, strict=True)],
+        "mode": "markers",
+        "marker": trace["marker"] | {"symbol": symbols, "size": 11},
+        "showlegend": False,
+    }
+    layout = theme.strength_layout(strengths, f"difference ({METRICS['val_loss'].unit})")
+    layout["yaxis"] |= {"zeroline": True, "zerolinecolor": theme.FAINT, "zerolinewidth": 1.5}
+    title = f"Change of validation loss against {words.strength(strengths[0])}"
     how = "Differences of trials with the same seed: mean and 95% interval. Below 0, L2 helps. Filled: clear after "
     how += "Holm's correction for the number of strengths. Open: it may be chance."
-    return [Chart(f"Change of validation loss against {none}", how, {"data": [trace], "layout": layout})]
+    return [Chart(title, how, {"data": [trace], "layout": layout})]
 
 
 def learning_rates(results: Results) -> list[Chart]:
-    """Mean validation loss for every learning rate and strength; nothing where one learning rate was tried."""
-    data = results.data.isel(epoch=-1, drop=True)
-    if "learning_rate" not in data["val_loss"].dims:
+    """Mean validation loss for every learning rate and strength; no chart if one learning rate was tried."""
+    if "learning_rate" not in results.swept:
         return []
-    data = data.sortby(["l2", "learning_rate"])
-    draws = [name for name in REPLICATES if name in data.dims]
-    loss = data["val_loss"].astype(np.float64).mean(draws).where(~data["diverged"].astype(bool).any(draws))
-    others = [name for name in loss.dims if name not in ("l2", "learning_rate")]
-    loss = loss.min(others).transpose("l2", "learning_rate")
-    rates, strengths = ([f"{value:.3g}" for value in loss[name].values] for name in ("learning_rate", "l2"))
-    words = [["diverged" if np.isnan(value) else f"{value:.3f}" for value in row] for row in loss.values]
-    trace = {"type": "heatmap", "x": rates, "y": strengths, "z": [marks.numbers(np.log10(row)) for row in loss.values]}
-    trace |= {"text": words, "texttemplate": "%{text}", "colorscale": "Viridis", "reversescale": True}
-    hover = "learning rate %{x}<br>l2 = %{y}<br>validation loss %{text}<extra></extra>"
-    trace |= {"showscale": False, "xgap": 2, "ygap": 2, "hovertemplate": hover, "hoverongaps": True}
-    layout = marks.layout("learning rate", "L2 strength")
+    data = results.data.isel(epoch=-1, drop=True).sortby(["l2", "learning_rate"])
+    replicates = [name for name in REPLICATES if name in data.dims]
+    others = [name for name in results.swept if name not in ("l2", "learning_rate")]
+    losses = data["val_loss"].astype(np.float64).mean(replicates)
+    losses = losses.where(~data["diverged"].astype(bool).any(replicates))
+    losses = losses.min(others).transpose("l2", "learning_rate")
+    rates, strengths = ([words.number(value) for value in losses[name].values] for name in ("learning_rate", "l2"))
+    trace = {
+        "type": "heatmap",
+        "x": rates,
+        "y": strengths,
+        "z": [traces.json_numbers(np.log10(row)) for row in losses.values],
+        "text": [["diverged" if np.isnan(loss) else f"{loss:.3f}" for loss in row] for row in losses.values],
+        "texttemplate": "%{text}",
+        "colorscale": "Viridis",
+        "reversescale": True,
+        "hovertemplate": "learning rate %{x}<br>l2 = %{y}<br>validation loss %{text}<extra></extra>",
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+        "hoverongaps": True,
+    }
+    layout = theme.layout("learning rate", "L2 strength")
     layout["xaxis"] |= {"type": "category"}
     layout["yaxis"] |= {"type": "category"}
     how = "Mean validation loss at the last epoch; yellow is low. Where the best strength changes with the learning "
     how += "rate, the two have to be chosen together. A setting with a diverged trial has no mean."
     if others:
-        how += f" Of {', '.join(map(str, others))}, the best."
+        how += f" Of {', '.join(HYPERPARAMETERS[name].name for name in others)}, the best."
     return [Chart("Validation loss by learning rate and strength", how, {"data": [trace], "layout": layout})]
 
 
 def compared_runs(runs: Mapping[str, Results]) -> list[Chart]:
-    """Validation loss and accuracy against strength, a line a run."""
-    charts = []
+    """Validation loss and accuracy against strength, one line per run."""
     strengths = np.unique(np.concatenate([results.data["l2"].values for results in runs.values()]))
-    places = dict(zip(strengths, marks.places(strengths), strict=True))
-    for metric, title, unit in (
-        ("val_loss", "Validation loss of the runs", "cross-entropy (nat)"),
-        ("val_accuracy", "Validation accuracy of the runs", "fraction right"),
-    ):
-        traces = []
-        looks = zip(itertools.cycle(marks.RUNS), itertools.cycle(marks.DASHES), strict=True)
-        for (name, results), (colour, dash) in zip(runs.items(), looks, strict=False):
-            table = comparisons.summary(comparisons.outcomes(results), metric)
-            shown = html.escape(name)  # Plotly reads tags
-            line = marks.means([places[l2] for l2 in table.index], table, colour, "se", shown)
-            traces.append(line | {"line": line["line"] | {"dash": dash}})
-        layout = marks.layout("L2 strength", unit)
-        layout["xaxis"] |= marks.strength_ticks(strengths)
-        how = "A line a run: means and standard errors at its last epoch. A click on a name hides a run."
-        charts.append(Chart(title, how, {"data": traces, "layout": layout}))
+    positions = dict(zip(strengths, theme.log_positions(strengths), strict=True))
+    outcomes = {name: comparisons.outcomes(results) for name, results in runs.items()}
+    how = "One line per run: means and standard errors at its last epoch. A click on a name hides a run."
+    charts = []
+    for metric in ("val_loss", "val_accuracy"):
+        lines = []
+        styles = zip(itertools.cycle(theme.RUNS), itertools.cycle(theme.DASHES), strict=True)
+        for (name, outcome), (colour, dash) in zip(outcomes.items(), styles, strict=False):
+            table = comparisons.summary(outcome, metric)
+            escaped = html.escape(name)  # Plotly reads tags
+            x = [positions[l2] for l2 in table.index]
+            line = traces.means(x, table, colour=colour, bars="se", name=escaped)
+            lines.append(line | {"line": line["line"] | {"dash": dash}})
+        layout = theme.strength_layout(strengths, axis_label(METRICS[metric]))
+        title = f"{METRICS[metric].name.capitalize()} of the runs"
+        charts.append(Chart(title, how, {"data": lines, "layout": layout}))
     return charts

@@ -1,51 +1,65 @@
-"""The tables of the report: rows of cells, and their HTML, which a click on a heading sorts."""
+"""The tables of the page: rows of cells, and their HTML, which a click on a heading sorts."""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from l2jax.results import comparisons
+from l2jax.results import comparisons, words
+from l2jax.results.metrics import METRICS, OUTCOMES, Metric
 from l2jax.results.results import Results
 
-Cell = tuple[str, float | str]
-"""What a cell shows, and what it is sorted by; "" is last, whichever the order."""
 ON_METHODS = (
     "Each method at the setting with its lowest mean validation loss, all for the same epochs and seeds. The more "
-    "settings it was chosen from, the more its loss is flattered. Early stopping takes each trial at the epoch of its "
-    "lowest validation loss; the test part is not looked at then. Changes are against no regularisation, paired by "
-    "seed, and not corrected for the number of methods or settings."
+    "settings it was chosen from, the more optimistically biased is its loss. Early stopping takes each trial at the "
+    "epoch of its lowest validation loss; the test set is not looked at then. Changes are against no regularisation, "
+    "paired by seed, and not corrected for the number of methods or settings."
 )
-OUTCOMES = (  # heading, metric, digits, scale, with a standard error
-    ("validation loss", "val_loss", ".4f", 1, True),
-    ("training loss", "train_loss", ".4f", 1, False),
-    ("gap", "gap", ".4f", 1, False),
-    ("rise", "rise", ".4f", 1, False),
-    ("validation accuracy (%)", "val_accuracy", ".2f", 100, True),
-    ("calibration error (%)", "val_ece", ".2f", 100, False),
-    ("test loss", "test_loss", ".4f", 1, False),
-    ("test accuracy (%)", "test_accuracy", ".2f", 100, False),
-)
+METHOD_NAMES = {
+    "none": "no regularisation",
+    "L2": "L2",
+    "weight decay": "decoupled weight decay",
+    "none stopped early": "early stopping",
+    "L2 stopped early": "L2 and early stopping",
+}
+COLUMNS = ("val_loss", "train_loss", "gap", "rise", "val_accuracy", "val_ece", "test_loss", "test_accuracy")
+"""The metrics in the table of strengths; older results lack some."""
+WITH_ERRORS = ("val_loss", "val_accuracy")
+CHANGE = "change [95% interval]"
+
+
+class Cell(NamedTuple):
+    """A cell of a table.
+
+    Attributes:
+      text: what it shows.
+      key: what it is sorted by; "" comes last in either order.
+    """
+
+    text: str
+    key: float | str
 
 
 def strengths(results: Results) -> dict[float, dict[str, Cell]]:
-    """A row a strength, weak to strong: what it ended with, and how that differs from no L2."""
-    ended = comparisons.outcomes(results)
-    compared, table = comparisons.compare(ended).to_dict("index"), results.settings_table()
-    summaries = {metric: comparisons.summary(ended, metric) for _, metric, *_ in OUTCOMES if metric in ended}
+    """One row per strength, weak to strong: what it ended with, and how that differs from no L2."""
+    outcomes = comparisons.outcomes(results)
+    compared, table = comparisons.compare(outcomes).to_dict("index"), results.settings_table()
+    summaries = {
+        name: comparisons.summary(outcomes, name).to_dict("index") for name in COLUMNS if name in outcomes.data_vars
+    }
     rows: dict[float, dict[str, Cell]] = {}
-    for l2 in ended["l2"].values.tolist():
-        row: dict[str, Cell] = {"L2 strength": (f"{l2:.3g}", l2)}
-        for heading, metric, digits, scale, with_se in OUTCOMES:
-            if metric in summaries:
-                mean, se = (float(summaries[metric][name][l2]) * scale for name in ("mean", "se"))
-                row[heading] = _cell(mean, digits, se if with_se else math.nan)
-            if metric == "val_loss" and compared:
-                change = compared.get(l2, {})
-                row["change [95% interval]"] = _change(change.get("mean"), change)
-                row["p (Holm)"] = _cell(change.get("p_holm"), ".2g")
+    for l2 in outcomes["l2"].values.tolist():
+        row = {"L2 strength": Cell(words.number(l2), l2)}
+        for name, summary in summaries.items():
+            metric = (METRICS | OUTCOMES)[name]
+            se = summary[l2]["se"] if name in WITH_ERRORS else math.nan
+            row[_heading(metric)] = _mean(summary[l2]["mean"], metric, se)
+            if name == "val_loss" and compared:
+                difference = compared.get(l2, {})
+                row[CHANGE] = _change(difference.get("mean"), difference)
+                row["p (Holm)"] = _cell(difference.get("p_holm"), ".2g")
         row["best epoch (median)"] = _cell(float(table["best_epoch"][l2]), ".0f")
         if table["num_diverged"].any():
             row["diverged"] = _cell(float(table["num_diverged"][l2]), ".0f")
@@ -54,53 +68,61 @@ def strengths(results: Results) -> dict[float, dict[str, Cell]]:
 
 
 def methods(results: Results) -> list[dict[str, Cell]]:
-    """A row a method of `comparisons.methods`."""
-    names = {
-        "none": "no regularisation",
-        "weight decay": "decoupled weight decay",
-        "none stopped early": "early stopping",
-        "L2 stopped early": "L2 and early stopping",
-    }
+    """One row per method of `comparisons.methods`."""
     rows = []
-    for method, row in comparisons.methods(results).to_dict("index").items():
-        setting = {str(key): row[key] for key in results.data["val_loss"].dims if key in row}
-        told = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in setting.items())
-        rows.append(
-            {
-                "method": (names.get(str(method), str(method)),) * 2,
-                "setting": (told, told),
-                "chosen from": _cell(row["settings"], ".0f"),
-                "validation loss": _cell(row["val_loss"], ".4f", row["val_loss_se"]),
-                "change [95% interval]": _change(row.get("change"), row),
-                "validation accuracy (%)": _cell(100 * row["val_accuracy"], ".2f", 100 * row["val_accuracy_se"]),
-                "test loss": _cell(row["test_loss"], ".4f"),
-                "test accuracy (%)": _cell(100 * row["test_accuracy"], ".2f"),
-            }
-        )
+    for method, values in comparisons.methods(results).to_dict("index").items():
+        name = METHOD_NAMES[str(method)]
+        setting = words.setting({name: values[name] for name in results.swept})
+        row = {
+            "method": Cell(name, name),
+            "setting": Cell(setting, setting),
+            "chosen from": _cell(values["settings"], ".0f"),
+        }
+        for metric in ("val_loss", "val_accuracy", "test_loss", "test_accuracy"):
+            se = values[f"{metric}_se"] if metric in WITH_ERRORS else math.nan
+            row[_heading(METRICS[metric])] = _mean(values[metric], METRICS[metric], se)
+            if metric == "val_loss":
+                row[CHANGE] = _change(values.get("change"), values)
+        rows.append(row)
     return rows
 
 
-def as_html(rows: Sequence[Mapping[str, Cell]], standing_out: Sequence[bool] = ()) -> list[str]:
-    """Lines of HTML, with the columns of all rows. All that cells hold may be any text."""
+def as_html(rows: Sequence[Mapping[str, Cell]], chosen: Sequence[bool] = ()) -> list[str]:
+    """Lines of HTML, with the columns of all rows.
+
+    Args:
+      rows: cells by heading; both may hold any text.
+      chosen: for each row, whether it stands out.
+    """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     headings = "".join(f'<th scope="col"><button type="button">{html.escape(name)}</button></th>' for name in columns)
     lines = [f'<div class="scroll"><table class="sortable"><thead><tr>{headings}</tr></thead><tbody>']
     for index, row in enumerate(rows):
-        cells = (row.get(column, ("", "")) for column in columns)
-        filled = (f'<td data-value="{html.escape(str(value))}">{html.escape(text)}</td>' for text, value in cells)
-        chosen = ' class="chosen"' if standing_out and standing_out[index] else ""
-        lines.append(f"<tr{chosen}>{''.join(filled)}</tr>")
+        cells = "".join(
+            f'<td data-value="{html.escape(str(key))}">{html.escape(text)}</td>'
+            for text, key in (row.get(column, Cell("", "")) for column in columns)
+        )
+        mark = ' class="chosen"' if chosen and chosen[index] else ""
+        lines.append(f"<tr{mark}>{cells}</tr>")
     return [*lines, "</tbody></table></div>"]
+
+
+def _heading(metric: Metric) -> str:
+    return (metric.heading or metric.name) + (" (%)" if metric.percent else "")
+
+
+def _mean(mean: float, metric: Metric, se: float = math.nan) -> Cell:
+    return _cell(100 * mean, ".2f", 100 * se) if metric.percent else _cell(mean, ".4f", se)
 
 
 def _cell(value: float | None, digits: str, se: float = math.nan) -> Cell:
     if value is None or not math.isfinite(value):
-        return "", ""
-    return f"{value:{digits}}" + (f" ± {se:.2g}" if math.isfinite(se) else ""), float(value)
+        return Cell("", "")
+    return Cell(f"{value:{digits}}" + (f" ± {se:.2g}" if math.isfinite(se) else ""), float(value))
 
 
-def _change(mean: float | None, row: Mapping[Any, float]) -> Cell:
-    text, value = _cell(mean, "+.4f")
-    if text and math.isfinite(row["low"]):
-        text += f" [{row['low']:+.4f}, {row['high']:+.4f}]"
-    return text, value
+def _change(mean: float | None, interval: Mapping[Any, float]) -> Cell:
+    text, key = _cell(mean, "+.4f")
+    if text and math.isfinite(interval["low"]):
+        text += f" [{interval['low']:+.4f}, {interval['high']:+.4f}]"
+    return Cell(text, key)

@@ -1,1 +1,5 @@
-"""Metrics of all trials come in; labelled arrays, statistics, words and files go out. No JAX."""
+"""Results: the metrics of all trials come in; labelled arrays, statistics, sentences and files go out. No JAX.
+
+From the bottom to the top: `metrics`, `words`, `estimates`, `replicates` and `files` know no `Results`; `results` has
+the class; `comparisons`, `refine` and `verdict` ask it questions.
+"""

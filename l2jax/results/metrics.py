@@ -1,4 +1,4 @@
-"""Everything that is measured: one table, which files, tables, figures, charts and sentences look up."""
+"""One table of everything that is measured. Files, tables, figures, charts and sentences all look it up here."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 REPLICATES = ("seed", "fold")
-"""Dimensions that repeat a setting: means are taken over them. Trials that share them are paired."""
+"""Dimensions that repeat a setting, and that means are taken over. Trials with the same seed and fold are pairs."""
 
 
 class Metric(NamedTuple):
-    """What a recorded number means.
+    """A kind of number that is recorded of each trial.
 
     Attributes:
-      name: in sentences.
-      long_name: the definition in a few words, for files and axes.
-      unit: "nat" for cross-entropies, "epoch", or "1" for plain numbers and fractions.
-      better: which direction is an improvement; None where neither is.
-      percent: a fraction that people read as a percentage, and its changes as points.
-      dims: dimensions that it has beside those of a trial.
-      heading: in tables; by default its name.
-      optional: results of older versions lack it.
+      name: its name in sentences.
+      long_name: its definition in a few words, for files and axes.
+      unit: "nat" for cross-entropies, otherwise "1".
+      better: the direction of an improvement, if there is one.
+      percent: whether it is a fraction that people read as a percentage, and its changes as points.
+      dims: dimensions besides those of a trial.
+      heading: its name in tables, if that differs from `name`.
+      optional: whether results of older versions lack it.
     """
 
     name: str
@@ -81,7 +81,7 @@ METRICS = {
     "diverged_epoch": Metric("epoch of divergence", "epoch in which it did, 0 if it did not", optional=True),
     "best_epoch": Metric("best epoch", "epoch of the lowest validation loss, 0 if there is none"),
 }
-"""What is recorded of every trial, in the order in which files hold it."""
+"""Metrics that are recorded of every trial, in the order in which files hold them."""
 
 OUTCOMES = {
     "gap": Metric(
@@ -105,7 +105,7 @@ OUTCOMES = {
         heading="fall",
     ),
 }
-"""What is derived from them for a trial that has ended: overfitting in its two meanings, for loss and accuracy."""
+"""Metrics that are derived from them for a finished trial: overfitting in its two meanings, for loss and accuracy."""
 
 COORDINATES = {
     "seed": "seed of split, initial params and data order",
@@ -117,7 +117,7 @@ COORDINATES = {
 """Long names of the dimensions that are not hyperparameters."""
 
 RENAMED = {"l2_norm": "kernel_sum_of_squares"}
-"""Metrics of version 0.1 by their old names."""
+"""Present names of metrics, by their names in version 0.1."""
 
 MAGNITUDE_EDGES = np.logspace(-7, 1, 33)
 """Bin edges, four per decade; the outermost bins are open."""

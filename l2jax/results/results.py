@@ -25,6 +25,12 @@ if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should 
 CHOOSABLE = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
 """Metrics by which a strength may be chosen. The test set is not among them: it is evaluated once, at the end."""
 RULES = ("min", "1se")
+DESCRIPTIONS = (
+    {name: (hyperparameter.name, "1") for name, hyperparameter in HYPERPARAMETERS.items()}
+    | {name: (long_name, "1") for name, long_name in COORDINATES.items()}
+    | {name: (metric.long_name, metric.unit) for name, metric in METRICS.items()}
+)
+"""The long name and the unit of each variable, as files hold them."""
 AVERAGED = (
     *(name for name, metric in METRICS.items() if metric.dims == EPOCH),
     *("test_loss", "test_accuracy", "gap"),
@@ -56,14 +62,11 @@ class Results:
         required = ["l2", "seed", "epoch", *(name for name, metric in METRICS.items() if not metric.optional)]
         if missing := [name for name in required if name not in self.data.variables]:
             raise ValueError(f"results without {', '.join(missing)}")
-        if not self.data.sizes["epoch"]:
+        if not self.data.sizes.get("epoch"):
             raise ValueError("results without a finished epoch")
         data = self.data.assign(diverged=self.data["diverged"].astype(bool))
-        names = {name: hyperparameter.name for name, hyperparameter in HYPERPARAMETERS.items()} | COORDINATES
-        described = {name: (long_name, "1") for name, long_name in names.items()}
-        described |= {name: (metric.long_name, metric.unit) for name, metric in METRICS.items()}
-        for name in described.keys() & data.variables.keys():
-            long_name, units = described[name]
+        for name in DESCRIPTIONS.keys() & data.variables.keys():
+            long_name, units = DESCRIPTIONS[name]
             data[name].attrs.update(long_name=long_name, units=units)
         object.__setattr__(self, "data", data)
         # As JSON gives it back (tuples become lists), so that loaded results equal those that were saved.
@@ -180,15 +183,15 @@ class Results:
         settings = pd.MultiIndex.from_product([data[name].values for name in self.swept], names=self.swept)
         diverged = flatten_replicates(data["diverged"], self.swept)
 
-        def of_finished(name: str) -> np.ndarray:
+        def finished_values(name: str) -> np.ndarray:
             return np.where(diverged, np.nan, flatten_replicates(data[name], self.swept))
 
         columns: dict[str, np.ndarray] = {}
         for metric in (name for name in AVERAGED if name in data):
-            values = of_finished(metric)
+            values = finished_values(metric)
             columns[metric] = nanmean(values)
             columns[f"{metric}_se"] = standard_error(values, data.sizes.get("fold"))
-        columns["best_epoch"] = pd.DataFrame(of_finished("best_epoch")).median(axis=1).to_numpy()
+        columns["best_epoch"] = pd.DataFrame(finished_values("best_epoch")).median(axis=1).to_numpy()
         columns["num_diverged"] = diverged.sum(1)
         return pd.DataFrame(columns, settings if len(self.swept) > 1 else settings.get_level_values(0))
 

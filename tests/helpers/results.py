@@ -7,21 +7,22 @@ import xarray as xr
 from l2jax.results.results import Results
 
 STRENGTHS = (0.0, 1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2, 3.16e-2, 1e-1)
-
-
-METRICS = ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "kernel_sum_of_squares")
+CURVES = ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "kernel_sum_of_squares")
 
 
 def synthetic(l2=STRENGTHS, seeds=3, epochs=20, diverged=(), noise=0.01, test=True) -> Results:
     """Curves shaped like those of a small CNN that overfits: validation loss is lowest at a middle strength.
 
-    `diverged`: (strength, seed, epoch) of trials that stop being finite in that epoch.
+    Args:
+      diverged: (strength, seed, epoch) of the trials that diverge, and the epoch in which they do.
+      noise: how far trials differ.
+      test: whether the test set has been evaluated.
     """
     rng = np.random.default_rng(0)
     strength = np.asarray(l2)[:, None, None]
     epoch = np.arange(1, epochs + 1)[None, None, :]
-    of_seed = rng.normal(size=(1, seeds, 1))
-    jitter = of_seed + 0.4 * rng.normal(size=(len(l2), seeds, 1)) + 0.3 * rng.normal(size=(len(l2), seeds, epochs))
+    per_seed = rng.normal(size=(1, seeds, 1))
+    jitter = per_seed + 0.4 * rng.normal(size=(len(l2), seeds, 1)) + 0.3 * rng.normal(size=(len(l2), seeds, epochs))
     train = (1.6 * np.exp(-epoch / 2) + 0.9 * np.exp(-epoch / 4) + 12 * strength**0.9) * np.exp(2 * noise * jitter)
     overfit = 0.012 * epoch / (1 + 60 * strength**0.7)
     val = train + (0.22 / (1 + 8 * strength**0.5) + overfit) * (1 - np.exp(-epoch / 4)) * np.exp(8 * noise * jitter)
@@ -37,17 +38,17 @@ def synthetic(l2=STRENGTHS, seeds=3, epochs=20, diverged=(), noise=0.01, test=Tr
     }
     shape = (len(l2), seeds, epochs)
     values = {name: np.broadcast_to(value, shape).astype(np.float32) for name, value in values.items()}
-    stopped = np.zeros(shape[:2], bool)
-    for at_l2, at_seed, at_epoch in diverged:
-        trial = (list(l2).index(at_l2), at_seed)
-        stopped[trial] = True
+    is_diverged = np.zeros(shape[:2], bool)
+    for its_l2, its_seed, its_epoch in diverged:
+        trial = (list(l2).index(its_l2), its_seed)
+        is_diverged[trial] = True
         for value in values.values():
-            value[(*trial, slice(at_epoch - 1, None))] = np.nan
+            value[(*trial, slice(its_epoch - 1, None))] = np.nan
     val_loss = np.where(np.isnan(values["val_loss"]), np.inf, values["val_loss"])
     at_end = {
         "test_loss": values["val_loss"][..., -1] * (1 if test else np.nan),
         "test_accuracy": values["val_accuracy"][..., -1] * (1 if test else np.nan),
-        "diverged": stopped,
+        "diverged": is_diverged,
         "best_epoch": np.where(np.isfinite(val_loss).any(-1), val_loss.argmin(-1) + 1, 0),
     }
     data = xr.Dataset(
@@ -59,7 +60,7 @@ def synthetic(l2=STRENGTHS, seeds=3, epochs=20, diverged=(), noise=0.01, test=Tr
 
 
 def with_last(metric, values, l2=(0.0, 0.01, 0.1), **kwargs) -> Results:
-    """Results whose last epoch holds `values` of `metric`, one list a strength."""
+    """Results whose last epoch holds the given values of a metric, one list per strength."""
     results = synthetic(l2, len(values[0]), **kwargs)
     data = results.data.copy(deep=True)
     data[metric].values[:, :, -1] = values
@@ -67,7 +68,7 @@ def with_last(metric, values, l2=(0.0, 0.01, 0.1), **kwargs) -> Results:
 
 
 def swept_twice(**kwargs):
-    """Validation losses that are lowest at l2 = 1e-2 and learning rate 0.1, where those of 1e-3 are near."""
+    """Two learning rates. Validation loss is lowest at l2 = 1e-2 and learning rate 0.1, closely followed by 1e-3."""
     data = synthetic((0.0, 1e-3, 1e-2), **kwargs).data
     losses = np.array([[3.0, 1.2, 1.0], [4.0, 2.0, 1.0001]])  # (learning rate, l2)
     noise = np.array([-0.3, 0.0, 0.3])
@@ -79,24 +80,24 @@ def swept_twice(**kwargs):
 
 
 def simulated(num_sweeps: int, num_strengths: int, trials: int, effect=0.0) -> np.ndarray:
-    """Losses (sweeps, strengths, trials): what a seed draws is shared by strengths, the rest is each trial's own."""
+    """Losses (sweeps, strengths, trials), the sum of an effect per seed, which strengths share, and of noise."""
     rng = np.random.default_rng(4)
-    of_seed = rng.normal(size=(num_sweeps, 1, trials))
-    own = rng.normal(size=(num_sweeps, num_strengths, trials))
-    return 0.4 + 0.05 * of_seed + 0.01 * own + effect * (np.arange(num_strengths) == 3)[:, None]
+    per_seed = rng.normal(size=(num_sweeps, 1, trials))
+    noise = rng.normal(size=(num_sweeps, num_strengths, trials))
+    return 0.4 + 0.05 * per_seed + 0.01 * noise + effect * (np.arange(num_strengths) == 3)[:, None]
 
 
 def grid_of_methods() -> Results:
-    """l2, weight decay and learning rate: weight decay 0.1 at the learning rate 0.01 is best, L2 comes next."""
-    by_rate = []
+    """Sweeps l2, weight decay and learning rate. Weight decay 0.1 at learning rate 0.01 is best, and L2 comes next."""
+    rates = []
     for rate in (0.001, 0.01):
-        by_decay = []
+        decays = []
         for decay in (0.0, 0.1):
             data = synthetic((0.0, 0.01), diverged=[(0.01, 0, 2)] if rate == 0.001 else []).data.copy(deep=True)
             data["val_loss"] = data["val_loss"] * np.float32(1 - 0.5 * (decay > 0) * (rate > 0.001))
-            by_decay.append(data)
-        by_rate.append(xr.concat(by_decay, xr.Variable("weight_decay", [0.0, 0.1])))
-    return Results(xr.concat(by_rate, xr.Variable("learning_rate", [0.001, 0.01])), {})
+            decays.append(data)
+        rates.append(xr.concat(decays, xr.Variable("weight_decay", [0.0, 0.1])))
+    return Results(xr.concat(rates, xr.Variable("learning_rate", [0.001, 0.01])), {})
 
 
 SWEEPS = {

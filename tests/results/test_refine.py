@@ -1,4 +1,4 @@
-"""What to try next: beyond the grid, or around its best strength."""
+"""Strengths to try next: beyond the grid, or around its best strength."""
 
 from helpers.results import synthetic, with_last
 
@@ -20,14 +20,14 @@ def test_a_best_strength_at_the_edge_leads_beyond_the_grid():
     assert refine.edge(with_best_at(0, (0.001, 0.01, 0.1))) == "weakest"
 
 
-def test_a_best_strength_inside_leads_between_its_neighbours():
+def test_a_best_strength_inside_is_surrounded():
     assert refine.edge(with_best_at(2)) is None
     assert refine.next_strengths(with_best_at(2), 1) == (0.00316, 0.0316)
     assert refine.next_strengths(with_best_at(2)) == (0.00178, 0.00316, 0.00562, 0.0178, 0.0316, 0.0562)
     assert refine.edge(with_best_at(0)) is None and refine.next_strengths(with_best_at(0), 1) == (1e-4,)
 
 
-def test_few_strengths_lead_somewhere():
+def test_grids_of_one_or_two_strengths_are_refined():
     assert refine.edge(synthetic((0.0,))) is None and refine.next_strengths(synthetic((0.0,))) == ()
     assert refine.edge(synthetic((0.01,))) is None
     assert refine.next_strengths(synthetic((0.01,)), 1) == (0.001, 0.1)

@@ -1,5 +1,5 @@
 "use strict";
-// Draws the pictures of the page in the colours of its scheme, switches strengths on and off, sorts tables.
+// Draws the charts of the page in the colours of its scheme, switches strengths on and off, sorts tables.
 
 const PRINTED_WIDTH = 330;
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -26,7 +26,7 @@ function draw(id, printed = false) {
   layout.dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger is to scroll the page
   layout.autosize = !printed;
   if (printed) layout.width = PRINTED_WIDTH;
-  layout.uirevision = "kept"; // what was zoomed into stays so
+  layout.uirevision = "constant"; // redrawing does not undo a zoom
   const config = { responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtons: [["resetScale2d", "toImage"]] };
   return Plotly.react(document.getElementById(id), data, layout, config);
 }

@@ -1,0 +1,36 @@
+"""Lines of strengths: how each looks, and the legend that says so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from l2jax.plot.strengths import strength_colours
+from l2jax.results import words
+
+
+def strength_styles(strengths: np.ndarray) -> list[dict[str, Any]]:
+    """One line style per strength, in ascending order: from light (weak) to dark (strong); 0 is black and dashed."""
+    colours = strength_colours(strengths, zero="black")
+    dashed = {"linestyle": "--", "zorder": 2.5}
+    return [
+        {"color": colour, **({"linestyle": "-"} if l2 > 0 else dashed)}
+        for l2, colour in zip(strengths, colours, strict=True)
+    ]
+
+
+def strength_legend(
+    ax: Axes, strengths: np.ndarray, *, styles: list[dict[str, Any]], others: Sequence[Line2D] = ()
+) -> None:
+    """Draws a legend of strengths beside the axes, the strongest first, followed by `others`."""
+    strongest_first = zip(strengths[::-1], styles[::-1], strict=True)  # as the lines lie: the strongest is the highest
+    handles = [Line2D([], [], label=words.number(l2), linewidth=2, **style) for l2, style in strongest_first]
+    handles += others
+    columns, size = math.ceil(len(handles) / 24), "small" if len(handles) > 14 else "medium"
+    beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "ncols": columns, "fontsize": size}
+    ax.legend(handles=handles, title="L2 strength", labelspacing=0.3, frameon=False, **beside)

@@ -1,0 +1,138 @@
+"""A figure of what each strength reached at the last epoch, against the strength."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from l2jax.plot.axis import strength_axis
+from l2jax.plot.strengths import axis_positions, segments
+from l2jax.plot.style import (
+    CROSS,
+    MEAN,
+    SINGLE_TRIAL,
+    TRAINING,
+    VALIDATION,
+    axis_label,
+    finish,
+    say_that_all_diverged,
+    trials_drawn,
+)
+from l2jax.results import words
+from l2jax.results.comparisons import by_strength
+from l2jax.results.metrics import METRICS
+from l2jax.results.results import Results
+
+
+def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
+    """Validation loss, its gap to training loss, and accuracy at the last epoch, against the strength.
+
+    Means and standard errors over the trials that did not diverge, single trials faint; strength 0 stands
+    apart, left of the logarithmic axis. Stars, diamonds and lines mark the choices of `Results.best`, crosses
+    the strengths with a diverged trial.
+
+    Args:
+      results: a sweep of L2 strengths; see `Results.along_l2`.
+      axes: three to draw in, for validation loss, both losses and both accuracies.
+    """
+    if axes is None:
+        axes = _new_axes(results)
+    loss_ax, gap_ax, accuracy_ax = axes
+    loss_ax.set(title="Validation loss", yscale="log")
+    gap_ax.set(title="Validation and training loss")
+    accuracy_ax.set(title="Validation and training accuracy")
+    _draw_panel(loss_ax, results, "val_loss")
+    _draw_panel(gap_ax, results, "val_loss", "train_loss")
+    _draw_panel(accuracy_ax, results, "val_accuracy", "train_accuracy")
+    _draw_gap(gap_ax, results)
+    gap_ax.set_ylim(0, 1.05 * gap_ax.get_ylim()[1])
+    for ax in axes:
+        finish(ax)
+        if results.data["diverged"].all():
+            say_that_all_diverged(ax)
+            ax.yaxis.set_major_locator(NullLocator())
+        columns = 1 if ax is loss_ax else 3
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, frameon=False)
+    return cast(Figure, loss_ax.figure)
+
+
+def _new_axes(results: Results) -> list[Axes]:
+    figure = Figure(figsize=(12, 4.6), layout=ConstrainedLayoutEngine(wspace=0.05))
+    num_epochs = results.data.sizes["epoch"]
+    after = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"
+    figure.suptitle(f"After {after}: {trials_drawn(results, 'mean and standard error')}")
+    return list(figure.subplots(1, 3))
+
+
+def _draw_panel(ax: Axes, results: Results, validation: str, training: str | None = None) -> None:
+    """Draws a validation metric, the same metric of training beside it, and what the two rules choose."""
+    _draw_metric(ax, results, validation, style=VALIDATION, label="validation")
+    if training:
+        _draw_metric(ax, results, training, style=TRAINING, label="training")
+    _draw_diverged(ax, results, in_legend=training is None)
+    _draw_choices(ax, results, validation, in_legend=training is None)
+    strength_axis(ax, results)
+    if METRICS[validation].percent:
+        ax.set_ylabel("examples classified correctly")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:.4g}%"))
+    else:
+        ax.set_ylabel(axis_label(METRICS[validation]))
+
+
+def _draw_metric(ax: Axes, results: Results, metric: str, *, style: dict[str, Any], label: str) -> None:
+    """Draws the mean and standard error of a metric against strength, with single trials behind."""
+    last = results.data.sortby("l2").isel(epoch=-1)
+    trials = by_strength(last[metric].where(~last["diverged"]))
+    table = results.settings_table()
+    means, errors = table[metric].to_numpy(), table[f"{metric}_se"].to_numpy()
+    positions = axis_positions(table.index.to_numpy())
+    for segment in segments(table.index.to_numpy()):
+        ax.plot(positions[segment], trials[segment], **style | SINGLE_TRIAL)
+        bars = ax.errorbar(positions[segment], means[segment], errors[segment], **style | MEAN)
+        if segment[-1]:  # once, and for the line alone: a legend puts error bars after all else
+            bars.lines[0].set_label(label)
+
+
+def _draw_gap(ax: Axes, results: Results) -> None:
+    """Shades the area between the mean training loss and the mean validation loss."""
+    table = results.settings_table()
+    positions = axis_positions(table.index.to_numpy())
+    for segment in segments(table.index.to_numpy()):
+        x, low, high = (values[segment] for values in (positions, *table[["train_loss", "val_loss"]].to_numpy().T))
+        if len(x) == 1:  # a point has no area: a narrow bar
+            half = 1.02 * (positions[-1] / positions[0]) ** 0.03
+            x, low, high = x * np.array([1 / half, half]), low.repeat(2), high.repeat(2)
+        ax.fill_between(x, low, high, color="0.87", lw=0, zorder=0.5, label="gap" if segment[-1] else None)
+
+
+def _draw_diverged(ax: Axes, results: Results, *, in_legend: bool) -> None:
+    """Marks the strengths with a diverged trial with crosses at the top."""
+    table = results.settings_table()
+    positions = axis_positions(table.index.to_numpy())[table["num_diverged"] > 0]
+    if len(positions):
+        at_top = {"transform": ax.get_xaxis_transform(), "label": "has a diverged trial" if in_legend else None}
+        ax.plot(positions, np.ones(len(positions)), color="0.2", **at_top, **CROSS)
+
+
+def _draw_choices(ax: Axes, results: Results, metric: str, *, in_legend: bool) -> None:
+    """Marks the strengths that the two rules choose by validation loss, at their means of a metric."""
+    if results.best_setting_or_none() is None:
+        return
+    lowest, strongest = results.best(), results.best(rule="1se")
+    choices = [("lowest mean", lowest, "-", "*", 14), ("one standard error", strongest, ":", "D", 8)]
+    if lowest == strongest:
+        choices = [("lowest mean and one standard error", lowest, "-", "*", 14)]
+    means = results.settings_table()[metric]
+    positions = dict(zip(means.index, axis_positions(means.index.to_numpy()), strict=True))
+    for rule, l2, dash, marker, size in choices:
+        style = {"color": "0.2", "linestyle": dash, "linewidth": 1.0}
+        ax.axvline(positions[l2], zorder=1, **style)
+        label = f"{rule}: {words.number(l2)}" if in_legend else None
+        filled = {"marker": marker, "markersize": size, "markerfacecolor": "#F0E442", "zorder": 4}
+        ax.plot(positions[l2], means[l2], label=label, **style, **filled)

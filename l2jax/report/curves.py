@@ -1,0 +1,120 @@
+"""Charts over epochs and at the end, with one line per strength, which the page switches on and off."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from l2jax.plot.style import axis_label
+from l2jax.report import theme, traces
+from l2jax.report.traces import MOST_TRIALS, Chart
+from l2jax.results import comparisons, words
+from l2jax.results.comparisons import by_strength, replicate_labels
+from l2jax.results.metrics import MAGNITUDES, METRICS
+from l2jax.results.results import Results
+
+MOST_EPOCHS = 250
+"""A longer training is drawn at about as many of its epochs."""
+
+READINGS = {
+    "train_loss": "Without the penalty, so that strengths compare.",
+    "val_loss": "A line that turns up again is overfitting.",
+    "val_accuracy": "It need not turn where the loss does.",
+    "val_ece": "How far confidence is from the fraction right: lower is better.",
+}
+"""The metrics that are drawn over epochs, and what to look for."""
+
+
+def over_epochs(results: Results) -> list[Chart]:
+    """Losses, accuracy, calibration error and kernel norms over epochs: one line per strength, a thin one per trial."""
+    data = results.data.sortby("l2")
+    metrics = {name: METRICS[name] for name in READINGS if name in data}
+    norms, on_norms = _kernel_norms(data), "The stronger L2, the lower it should lie: this is what L2 acts on."
+    return [
+        _curves(
+            data,
+            data[name],
+            title=metric.name.capitalize(),
+            label=axis_label(metric),
+            log=metric.better != "higher",  # what rises ends near 1, where a logarithm shows nothing
+            reading=READINGS[name],
+        )
+        for name, metric in metrics.items()
+    ] + [
+        _curves(data, values, title=title, label="Euclidean norm", log=True, reading=on_norms)
+        for title, values in norms.items()
+    ]
+
+
+def _kernel_norms(data: xr.Dataset) -> dict[str, xr.DataArray]:
+    """The norm of each layer's kernel by its title; of all kernels together in older results."""
+    if "kernel_norm" in data:
+        return {f"Kernel norm of {layer}": data["kernel_norm"].sel(layer=layer) for layer in data["layer"].values}
+    return {"Norm of all kernels": data["kernel_sum_of_squares"] ** 0.5}
+
+
+def _curves(data: xr.Dataset, values: xr.DataArray, *, title: str, label: str, log: bool, reading: str) -> Chart:
+    """One chart of values over epochs, on a logarithmic axis or not."""
+    values = values.isel(epoch=slice(None, None, math.ceil(data.sizes["epoch"] / MOST_EPOCHS)))
+    epochs, strengths, replicates = values["epoch"].values.tolist(), data["l2"].values, replicate_labels(data)
+    curves, diverged = by_strength(values, "epoch"), by_strength(data["diverged"]) > 0
+    lines = []
+    for index, (l2, colour) in enumerate(zip(strengths, theme.colours_of_both_schemes(strengths), strict=True)):
+        style = {"color": colour, "dash": "solid" if l2 else "dash"}
+        for trial, replicate in enumerate(replicates[:MOST_TRIALS]):
+            name = f"{words.strength(l2)}, {replicate}" + (", diverged" if diverged[index, trial] else "")
+            line = traces.curve(epochs, curves[index, trial], label=name, strength=index)
+            lines.append(line | _thin(curves[index, trial], style, crossed=diverged[index, trial]))
+        finished = curves[index, ~diverged[index]]
+        if len(finished) > 1 or (len(finished) and len(epochs) == 1):
+            name = f"{words.strength(l2)}, mean of {len(finished)}"
+            bold = {"mode": "lines" if len(epochs) > 1 else "markers", "line": style | {"width": 2.6}}
+            bold |= {"marker": {"color": colour, "size": 9}}
+            lines.append(traces.curve(epochs, finished.mean(0), label=name, strength=index) | bold)
+    layout = theme.layout("epoch", label)
+    if log:
+        layout["yaxis"] |= theme.log_axis(curves, diverged)
+    how = "A thick line is the mean of a strength, a thin one a trial"
+    if len(replicates) > MOST_TRIALS:
+        how += f", of which the first {MOST_TRIALS} of {len(replicates)} are drawn"
+    how += "; dashed is no L2." if strengths[0] == 0 else "."
+    how += " A cross is where a trial diverged." if diverged.any() else ""
+    return Chart(title, f"{how} {reading}", {"data": lines, "layout": layout})
+
+
+def _thin(curve: np.ndarray, style: dict[str, Any], *, crossed: bool) -> dict[str, Any]:
+    """The look of a trial's curve, with a cross at its last finite value if it diverged."""
+    sizes, finite = np.zeros(len(curve)), np.flatnonzero(np.isfinite(curve))
+    if crossed and len(finite):
+        sizes[finite[-1]] = 9
+    cross = {"symbol": "x", "color": style["color"], "size": sizes.tolist()}
+    return {"mode": "lines+markers", "marker": cross, "line": style | {"width": 1}, "opacity": 0.4}
+
+
+def kernel_magnitudes(results: Results) -> list[Chart]:
+    """The magnitudes of each layer's kernel values at the end, one line per strength; no charts of older results."""
+    if "kernel_magnitudes" not in results.data:
+        return []
+    shares = comparisons.magnitude_shares(results)
+    strengths = shares["l2"].values
+    layout = theme.layout("magnitude", "% of the values")
+    layout["xaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "power"}
+    layout["yaxis"] |= {"rangemode": "tozero"}
+    how = "One line per strength: how many of the kernel's values are how large, all trials together. L2 moves them to "
+    how += "the left. The first and the last point also count the values beyond them."
+    charts = []
+    for layer in shares["layer"].values:
+        lines = []
+        for index, (l2, colour) in enumerate(zip(strengths, theme.colours_of_both_schemes(strengths), strict=True)):
+            share = shares.sel(layer=layer, l2=l2).values
+            if np.isnan(share).all():  # every trial of the strength has diverged
+                continue
+            bins = zip(MAGNITUDES, share, strict=True)
+            texts = [f"{words.strength(l2)}, about {magnitude:.2g}: {percent:.3g}%" for magnitude, percent in bins]
+            style = {"color": colour, "width": 2, "shape": "hvh", "dash": "solid" if l2 else "dash"}
+            lines.append(traces.points(MAGNITUDES, share, texts) | {"mode": "lines", "line": style, "meta": index})
+        charts.append(Chart(f"Values of the kernel of {layer}", how, {"data": lines, "layout": layout}))
+    return charts
