@@ -14,11 +14,13 @@ from typing import Any
 
 from peers.peer import cores
 
+import l2jax
+
 PACKAGES = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy", "keras", "tensorflow-cpu", "tensorflow", "torch")
 
 
 def machine() -> dict[str, Any]:
-    """Date, hardware, load before the measurement, versions, and the commit."""
+    """Date, hardware, load before the measurement, versions, and the commit of l2jax."""
     installed = {}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -36,7 +38,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "load": os.getloadavg()[0],
         "versions": {"python": platform.python_version()} | installed,
-        **commit(Path(__file__).parent),
+        **commit(Path(l2jax.__file__).parent),
     }
 
 

@@ -89,7 +89,7 @@ def _spread(values: list[float]) -> str:
 
 def _table(heads: tuple[str, ...], rows: list[list[str]]) -> list[str]:
     """Markdown with the columns lined up: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    widths = [max(2, *map(len, column)) for column in zip(heads, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (heads, rule, *rows))
     return [f"| {' | '.join(line)} |" for line in lines]
