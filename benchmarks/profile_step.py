@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 EXAMPLES, BATCH, SEEDS = 640, 32, 4
-SOURCES = ("l2jax/network/cnn.py", "l2jax/trial/train.py")
+NETWORK, TRAINING = "l2jax/network/cnn.py", "l2jax/trial/train.py"
 """Files whose lines operations are attributed to."""
 LEAST_SHARE = 0.005
 """Operations that take a smaller share of the time are left out of the tables."""
@@ -37,7 +37,7 @@ class Operation(NamedTuple):
       shape: of its output.
       primitive: the JAX primitive that it was compiled from.
       stage: "forward", "backward", or neither.
-      line: the line of source that it comes from; empty if that is in none of `SOURCES`.
+      line: the line of source that it comes from, in the network or else in the training; empty if it is in neither.
     """
 
     shape: str
@@ -90,15 +90,15 @@ def operations(program: str) -> dict[str, Operation]:
     files, _, locations, frames = (dict(re.findall(r"^(\d+) (.*)", table, re.MULTILINE)) for table in tables)
 
     def source_line(frame: str) -> str:
-        """The innermost call in `SOURCES`; numbers of frames, locations and files refer to the tables."""
+        """The outermost call in the network, which names the layer; without one, the innermost in the training."""
+        calls: dict[str, list[str]] = {NETWORK: [], TRAINING: []}  # from the innermost outwards
         while frame != "0":
             location, parent = re.findall(r"=(\d+)", frames[frame])
             file, _, line, *_ = re.findall(r"=(\d+)", locations[location])
             path = Path(files[file].strip('"'))
-            if "/".join(path.parts[-3:]) in SOURCES:
-                return linecache.getline(str(path), int(line)).strip()
+            calls.get("/".join(path.parts[-3:]), []).append(linecache.getline(str(path), int(line)).strip())
             frame = str(int(parent) - 1)
-        return ""
+        return [*reversed(calls[NETWORK]), *calls[TRAINING], ""][0]
 
     by_name = {}
     for name, shape, metadata in re.findall(

@@ -301,34 +301,48 @@ def test_time_of_an_operation_excludes_those_inside_it():
 
 
 def test_operations_are_traced_to_their_line_of_source(tmp_path):
-    source = tmp_path / "l2jax" / "network" / "cnn.py"
-    source.parent.mkdir(parents=True)
-    source.write_text("# CNN\n    x = conv(x, self.conv2)\n")
+    network, training = tmp_path / "l2jax" / "network" / "cnn.py", tmp_path / "l2jax" / "trial" / "train.py"
+    for source in (network, training):
+        source.parent.mkdir(parents=True)
+    network.write_text("    return conv(x, self.kernel)\n    x = self.conv2(x)\n")
+    training.write_text("grads = grad(objective)\nsum(kernel**2)\n")
     program = f"""HloModule jit_f, is_scheduled=true
 
 FileNames
-1 "{source}"
-2 "/elsewhere/cnn.py"
+1 "{network}"
+2 "{training}"
+3 "/elsewhere/cnn.py"
 
 FunctionNames
 1 "CNN.__call__"
 2 "conv"
 
 FileLocations
-1 {{file_name_id=1 function_name_id=1 line=2 end_line=2 column=0 end_column=0}}
-2 {{file_name_id=2 function_name_id=2 line=9 end_line=9 column=0 end_column=0}}
+1 {{file_name_id=2 function_name_id=1 line=1 end_line=1 column=0 end_column=0}}
+2 {{file_name_id=1 function_name_id=1 line=2 end_line=2 column=0 end_column=0}}
+3 {{file_name_id=1 function_name_id=1 line=1 end_line=1 column=0 end_column=0}}
+4 {{file_name_id=3 function_name_id=2 line=9 end_line=9 column=0 end_column=0}}
+5 {{file_name_id=2 function_name_id=1 line=2 end_line=2 column=0 end_column=0}}
 
 StackFrames
 1 {{file_location_id=1 parent_frame_id=1}}
 2 {{file_location_id=2 parent_frame_id=2}}
+3 {{file_location_id=3 parent_frame_id=3}}
+4 {{file_location_id=4 parent_frame_id=4}}
+5 {{file_location_id=5 parent_frame_id=2}}
+6 {{file_location_id=4 parent_frame_id=1}}
 
 ENTRY %main (p: f32[4]) -> f32[8,4] {{
   %p = f32[4]{{0}} parameter(0)
-  %dot.7 = f32[8,4]{{1,0}} dot(%p), metadata={{op_name="jit(f)/transpose(jvp())/dot_general" stack_frame_id=2}}
-  ROOT %fusion.1 = f32[8,4]{{1,0}} fusion(%dot.7), metadata={{op_name="jit(f)/jvp()/max" stack_frame_id=1}}
+  %dot.7 = f32[8,4]{{1,0}} dot(%p), metadata={{op_name="jit(f)/transpose(jvp())/dot_general" stack_frame_id=4}}
+  %add.2 = f32[8,4]{{1,0}} add(%p, %p), metadata={{op_name="jit(f)/add" stack_frame_id=5}}
+  %sort.1 = f32[8,4]{{1,0}} sort(%p), metadata={{op_name="jit(f)/sort" stack_frame_id=6}}
+  ROOT %fusion.1 = f32[8,4]{{1,0}} fusion(%dot.7), metadata={{op_name="jit(f)/jvp()/max" stack_frame_id=2}}
 }}
 """
-    line = "x = conv(x, self.conv2)"
-    operations = profile_step.operations(program)
-    assert operations["dot.7"] == profile_step.Operation("f32[8,4]", "dot_general", "backward", line)
-    assert operations["fusion.1"] == profile_step.Operation("f32[8,4]", "max", "forward", line)
+    assert profile_step.operations(program) == {
+        "dot.7": profile_step.Operation("f32[8,4]", "dot_general", "backward", "x = self.conv2(x)"),
+        "add.2": profile_step.Operation("f32[8,4]", "add", "", "sum(kernel**2)"),
+        "sort.1": profile_step.Operation("f32[8,4]", "sort", "", ""),
+        "fusion.1": profile_step.Operation("f32[8,4]", "max", "forward", "x = self.conv2(x)"),
+    }
