@@ -57,7 +57,7 @@ def keras_adam(learning_rate: Any, b1: float = 0.9, b2: float = 0.999, epsilon: 
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
-def steps(dataset: l2jax.Dataset, c: float, adam: train.Optimizer) -> np.ndarray:
+def steps(dataset: l2jax.Dataset, c: float, adam: train.OptimizerFn) -> np.ndarray:
     """The objective before each of the first steps in l2jax and in Keras, from the same parameters on the same batches.
 
     Returns:
@@ -76,17 +76,17 @@ def steps(dataset: l2jax.Dataset, c: float, adam: train.Optimizer) -> np.ndarray
 
     scalars = {"l2": 2 * c, "learning_rate": LEARNING_RATE, "weight_decay": 0, "label_smoothing": 0}
     scalars = {name: jnp.float32(value) for name, value in scalars.items()}
-    trial = train.Trial(**scalars, seed=jnp.uint32(0), split=jnp.int32(0))
-    one_step = jax.jit(functools.partial(train.epoch, apply=apply, optimizer=adam, batch_size=BATCH_SIZE))
+    trial = train.Trial(scalars, seed=jnp.uint32(0), split_index=jnp.int32(0))
+    one_step = jax.jit(functools.partial(train.train_epoch, apply=apply, optimizer=adam, batch_size=BATCH_SIZE))
     state, objectives = train.TrainState(params, adam(LEARNING_RATE).init(params)), []
     for start in range(0, len(labels), BATCH_SIZE):
         # An epoch of one batch is a step.
         batch = np.arange(start, start + BATCH_SIZE, dtype=np.int32)
-        data = train.Data(images, labels, labels[None], np.tile(batch, (3, 1, 1)))
-        state, running = one_step(state, trial, 1, data)
+        examples = train.Examples(images, labels, labels[None], np.tile(batch, (3, 1, 1)))
+        state, means = one_step(state, trial, 1, examples)
         theirs.reset_metrics()
         loss, *_ = theirs.train_on_batch(images[batch].astype("float32") / 255, labels[batch])
-        objectives.append((float(running.objective), float(loss)))
+        objectives.append((float(means.objective), float(loss)))
     return np.array(objectives)
 
 
