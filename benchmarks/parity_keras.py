@@ -6,9 +6,9 @@ Keras' `regularizers.l2(c)` adds c * sum(kernel**2) to the loss, and counts it i
 l2 = 2c, and the objective here. Its `loss` and `accuracy` are averages over the steps of an epoch.
 
 First, both start from the same parameters and see the same batches: with the optimizer that each has, and with Keras'
-Adam in l2jax, too. The two differ in where they add epsilon, which tells in the first steps. Then each draws its own,
-and the means over seeds of what they reach are compared by Welch's t test, with Holm's correction for the number of
-comparisons.
+Adam in l2jax, too. The two differ in where they add epsilon, which matters in the first steps. Then each draws its own
+parameters and batches, and the means over seeds of the metrics at the end are compared by Welch's t test, with Holm's
+correction for the number of comparisons.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from l2jax.stats import holm
 from l2jax.trial import train
 
 STRENGTHS = (0.0, 1e-3, 1e-2)
-"""In Keras' convention, c."""
-STEPS, BATCH, LEARNING_RATE = 20, 32, 1e-3
-SAME = 1e-4
-"""Relative difference of the objective of each step."""
-UNLIKELY = 1e-3
-"""A corrected p-value below it says that they differ: of runs of the same, one in a thousand has one."""
+"""Keras' c."""
+STEPS, BATCH_SIZE, LEARNING_RATE = 20, 32, 1e-3
+TOLERANCE = 1e-4
+"""The largest relative difference between the objectives of a step that counts as equal."""
+SIGNIFICANCE = 1e-3
+"""A corrected p-value below it says that they differ; one in a thousand comparisons of equals has one."""
 
 
 def keras_adam(learning_rate: Any, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-7) -> Any:
-    """Adam as Keras has it: epsilon is added to the root of the second moment before that is corrected for its bias.
+    """Adam as Keras defines it: epsilon is added to the root of the second moment before the bias correction.
 
     Kingma and Ba (2015) give both: optax follows their algorithm 1, with 1e-8, Keras the form at the end of section 2.
     """
@@ -57,9 +57,13 @@ def keras_adam(learning_rate: Any, b1: float = 0.9, b2: float = 0.999, epsilon: 
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
-def steps(dataset: l2jax.Dataset, c: float, adam: train.Optimizer) -> np.ndarray:
-    """The objective before each of the first steps, from the same parameters on the same batches: (STEPS, 2)."""
-    images, labels = dataset.images[: STEPS * BATCH], dataset.labels[: STEPS * BATCH]
+def steps(dataset: l2jax.Dataset, c: float, adam: train.OptimizerFn) -> np.ndarray:
+    """The objective before each of the first steps in l2jax and in Keras, from the same parameters on the same batches.
+
+    Returns:
+      (STEPS, 2): l2jax's, Keras'.
+    """
+    images, labels = dataset.images[: STEPS * BATCH_SIZE], dataset.labels[: STEPS * BATCH_SIZE]
     network = l2jax.CNN(images.shape[1:], dataset.num_classes, rngs=nnx.Rngs(0))
     graphdef, params = nnx.split(network, nnx.Param)
 
@@ -70,24 +74,26 @@ def steps(dataset: l2jax.Dataset, c: float, adam: train.Optimizer) -> np.ndarray
     def apply(params: train.Params, images: jax.Array) -> jax.Array:
         return nnx.merge(graphdef, params)(images)
 
-    trial = train.Trial(*map(jnp.float32, (2 * c, LEARNING_RATE, 0, 0)), jnp.uint32(0), jnp.int32(0))
-    one_step = jax.jit(functools.partial(train.epoch, apply=apply, optimizer=adam, batch_size=BATCH))
+    scalars = {"l2": 2 * c, "learning_rate": LEARNING_RATE, "weight_decay": 0, "label_smoothing": 0}
+    scalars = {name: jnp.float32(value) for name, value in scalars.items()}
+    trial = train.Trial(scalars, seed=jnp.uint32(0), split_index=jnp.int32(0))
+    one_step = jax.jit(functools.partial(train.train_epoch, apply=apply, optimizer=adam, batch_size=BATCH_SIZE))
     state, objectives = train.TrainState(params, adam(LEARNING_RATE).init(params)), []
-    for start in range(0, len(labels), BATCH):
+    for start in range(0, len(labels), BATCH_SIZE):
         # An epoch of one batch is a step.
-        batch = np.arange(start, start + BATCH, dtype=np.int32)
-        data = train.Data(images, labels, labels[None], np.tile(batch, (3, 1, 1)))
-        state, running = one_step(state, trial, 1, data)
+        batch = np.arange(start, start + BATCH_SIZE, dtype=np.int32)
+        examples = train.Examples(images, labels, labels[None], np.tile(batch, (3, 1, 1)))
+        state, means = one_step(state, trial, 1, examples)
         theirs.reset_metrics()
         loss, *_ = theirs.train_on_batch(images[batch].astype("float32") / 255, labels[batch])
-        objectives.append((float(running.objective), float(loss)))
+        objectives.append((float(means.objective), float(loss)))
     return np.array(objectives)
 
 
-def ours(dataset: l2jax.Dataset, epochs: int, seeds: int) -> dict[str, np.ndarray]:
-    """What Keras would report after the last epoch, of l2jax: (strengths, seeds)."""
+def train_l2jax(dataset: l2jax.Dataset, epochs: int, seeds: int) -> dict[str, np.ndarray]:
+    """Trains with l2jax; returns the metrics of the last epoch as Keras defines and names them: (strengths, seeds)."""
     strengths = [2 * c for c in STRENGTHS]
-    results = l2jax.sweep(strengths, seeds, dataset=dataset, epochs=epochs, batch_size=BATCH, val_size="test")
+    results = l2jax.sweep(strengths, seeds, dataset=dataset, epochs=epochs, batch_size=BATCH_SIZE, val_size="test")
     last = results.data.isel(epoch=-1)
     return {
         "loss": last["running_objective"].values,
@@ -97,8 +103,8 @@ def ours(dataset: l2jax.Dataset, epochs: int, seeds: int) -> dict[str, np.ndarra
     }
 
 
-def keras_own(dataset: l2jax.Dataset, epochs: int, seeds: int) -> dict[str, np.ndarray]:
-    """The same, of `keras.Model.fit`, from seeds that it draws itself.
+def train_keras(dataset: l2jax.Dataset, epochs: int, seeds: int) -> dict[str, np.ndarray]:
+    """Trains with `keras.Model.fit`, which draws its own seeds; returns the same metrics: (strengths, seeds).
 
     After `keras.utils.set_random_seed` it would repeat the order of the first epoch in all others, and report a higher
     accuracy while training.
@@ -110,7 +116,7 @@ def keras_own(dataset: l2jax.Dataset, epochs: int, seeds: int) -> dict[str, np.n
             model = cnn(2 * c, LEARNING_RATE)
             model.compile(model.optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
             test = x_test, dataset.test_labels
-            fit = model.fit(x, dataset.labels, batch_size=BATCH, epochs=epochs, validation_data=test, verbose=0)
+            fit = model.fit(x, dataset.labels, batch_size=BATCH_SIZE, epochs=epochs, validation_data=test, verbose=0)
             reported.append({name: values[-1] for name, values in fit.history.items()})
     return {name: np.array([row[name] for row in reported]).reshape(-1, seeds) for name in reported[0]}
 
@@ -136,20 +142,20 @@ def main() -> int:
         print(f"| {c:g} | {by_own[0, 0]:.6f} | {by_own[-1, 0]:.6f} | {own:.1e} | {same:.1e} |")
 
     begin = time.perf_counter()
-    found = ours(dataset, options.epochs, options.seeds)
+    ours = train_l2jax(dataset, options.epochs, options.seeds)
     between = time.perf_counter()
-    theirs = keras_own(dataset, options.epochs, options.seeds)
+    theirs = train_keras(dataset, options.epochs, options.seeds)
     end = time.perf_counter()
     examples, trials = len(dataset.labels), len(STRENGTHS) * options.seeds
     print(f"\n{options.dataset}, {examples:,} examples, epoch {options.epochs}, mean and standard deviation over")
     print(f"{options.seeds} seeds. The {trials} trials took {between - begin:.0f} s, in Keras {end - between:.0f} s.\n")
     print("| c | as Keras reports it | l2jax | Keras | p, corrected |\n|---|---|---|---|---|")
-    pairs = {(c, name): (found[name][row], theirs[name][row]) for row, c in enumerate(STRENGTHS) for name in found}
+    pairs = {(c, name): (ours[name][row], theirs[name][row]) for row, c in enumerate(STRENGTHS) for name in ours}
     p = holm(np.array([scipy.stats.ttest_ind(*pair, equal_var=False).pvalue for pair in pairs.values()]))
     for ((c, name), pair), corrected in zip(pairs.items(), p, strict=True):
         cells = [f"{values.mean():.4f} ± {values.std(ddof=1):.4f}" for values in pair]
         print(f"| {c:g} | `{name}` | {cells[0]} | {cells[1]} | {corrected:.2g} |")
-    return 0 if largest <= SAME and p.min() >= UNLIKELY else 1
+    return 0 if largest <= TOLERANCE and p.min() >= SIGNIFICANCE else 1
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Where the time of a training step goes, operation by operation.
+"""Which operations the time of a training step is spent on.
 
     python benchmarks/profile_step.py
 
 Traces one warm epoch of a small sweep with `jax.profiler` and adds up the time that each compiled operation itself
-took, per trial and step. What an operation is there for, the compiled program tells: which line of the model or of the
-training it comes from, and whether it belongs to the forward or to the backward pass. The gradient of a kernel has the
-kernel's shape: (3 * 3 * 32, 64) in the second convolution.
+took, per trial and step. The compiled program says which line of the network or of the training an operation comes
+from, and whether it belongs to the forward or to the backward pass. The gradient of a kernel has the kernel's shape:
+(3 * 3 * 32, 64) in the second convolution.
 """
 
 from __future__ import annotations
@@ -22,25 +22,32 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 EXAMPLES, BATCH, SEEDS = 640, 32, 4
-SOURCES = ("model.py", "train.py")
-SHOWN = 0.005
-"""What takes less than this part of the time is left out of the tables."""
+NETWORK, TRAINING = "l2jax/network/cnn.py", "l2jax/trial/train.py"
+"""Files whose lines operations are attributed to."""
+LEAST_SHARE = 0.005
+"""Operations that take a smaller share of the time are left out of the tables."""
 NANOSECOND = 1e-3
+"""In microseconds, the unit of a trace."""
 
 
 class Operation(NamedTuple):
-    """What the compiled program says about an operation."""
+    """A compiled operation, as the program describes it.
+
+    Attributes:
+      shape: of its output.
+      primitive: the JAX primitive that it was compiled from.
+      stage: "forward", "backward", or neither.
+      line: the line of source that it comes from, in the network or else in the training; empty if it is in neither.
+    """
 
     shape: str
     primitive: str
     stage: str
-    """Forward, backward, or neither."""
     line: str
-    """Of the source."""
 
 
 def trace(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
-    """Trains a sweep; returns the events of an epoch, and the operations of the program that it ran, by name."""
+    """Trains a sweep; returns the events of an epoch, and the operations of its program by name."""
     # XLA reads its flags when JAX starts.
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_enable_xprof_traceme=true"
@@ -60,7 +67,7 @@ def trace(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
 
 
 def self_times(events: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Microseconds by operation, without those of operations within it, such as the body of a loop."""
+    """Microseconds by operation, excluding operations inside it, such as the body of a loop."""
     threads = collections.defaultdict(list)
     for event in events:
         threads[event["pid"], event["tid"]].append(event)
@@ -83,17 +90,17 @@ def operations(program: str) -> dict[str, Operation]:
     files, _, locations, frames = (dict(re.findall(r"^(\d+) (.*)", table, re.MULTILINE)) for table in tables)
 
     def source_line(frame: str) -> str:
-        """The innermost call in the model or the training; numbers of frames, locations and files refer to tables."""
+        """The outermost call in the network, which names the layer; without one, the innermost in the training."""
+        calls: dict[str, list[str]] = {NETWORK: [], TRAINING: []}  # from the innermost outwards
         while frame != "0":
             location, parent = re.findall(r"=(\d+)", frames[frame])
             file, _, line, *_ = re.findall(r"=(\d+)", locations[location])
             path = Path(files[file].strip('"'))
-            if path.parent.name == "l2jax" and path.name in SOURCES:
-                return linecache.getline(str(path), int(line)).strip()
+            calls.get("/".join(path.parts[-3:]), []).append(linecache.getline(str(path), int(line)).strip())
             frame = str(int(parent) - 1)
-        return ""
+        return [*reversed(calls[NETWORK]), *calls[TRAINING], ""][0]
 
-    found = {}
+    by_name = {}
     for name, shape, metadata in re.findall(
         r"^ *(?:ROOT )?%(\S+) = (\S+?)[{ ].*?metadata=\{(.*)\}", program, re.MULTILINE
     ):
@@ -101,8 +108,8 @@ def operations(program: str) -> dict[str, Operation]:
         frame = re.search(r"stack_frame_id=(\d+)", metadata)
         path = path[1] if path else ""
         stage = "backward" if "transpose(" in path else "forward" if "jvp(" in path else ""
-        found[name] = Operation(shape, path.rpartition("/")[2], stage, source_line(frame[1]) if frame else "")
-    return found
+        by_name[name] = Operation(shape, path.rpartition("/")[2], stage, source_line(frame[1]) if frame else "")
+    return by_name
 
 
 def show(times: dict[str, float], program: dict[str, Operation]) -> None:
@@ -115,12 +122,12 @@ def show(times: dict[str, float], program: dict[str, Operation]) -> None:
         lines[f"{operation.stage:8}", line] += time
         kinds[f"{operation.stage:8}", f"{operation.primitive:20}", f"{operation.shape:20}", line] += time
     total = sum(times.values())
-    print(f"{total:.0f} us a trial and step, on one core")
+    print(f"{total:.0f} us per trial and step, on one core")
     for title, table in (("By line of the source", lines), ("By operation", kinds)):
-        print(f"\n{title}, down to {SHOWN:.1%} of the time:")
-        for what, time in sorted(table.items(), key=lambda item: -item[1]):
-            if time >= SHOWN * total:
-                print(f"{time:8.0f} us {time / total:4.0%}  {'  '.join(what)}"[:140])
+        print(f"\n{title}, down to {LEAST_SHARE:.1%} of the time:")
+        for words, time in sorted(table.items(), key=lambda item: -item[1]):
+            if time >= LEAST_SHARE * total:
+                print(f"{time:8.0f} us {time / total:4.0%}  {'  '.join(words)}"[:140])
 
 
 def main() -> None:

@@ -251,13 +251,13 @@ def test_run_can_be_repeated_from_its_config(tiny_run):
     assert SweepConfig(**config["sweep"]) == cli.parse(TINY).sweep
 
 
-def test_best_parameters_load_as_the_readme_says(tiny_run, digits):
+def test_best_parameters_load_as_the_docs_say(tiny_run, digits):
     run_dir, _ = tiny_run
-    readme = (ROOT / "README.md").read_text()
-    (example,) = re.findall(r"<!-- tests/test_cli.py runs this -->\n```python\n(.*?)```", readme, re.DOTALL)
+    page = (ROOT / "docs" / "run_folder.md").read_text()
+    (example,) = re.findall(r"<!-- tests/test_cli.py runs this -->\n```python\n(.*?)```", page, re.DOTALL)
     assert example.count("\n") == 3
     names = {"l2jax": l2jax, "nnx": nnx, "np": np, "run_dir": run_dir}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(example, "run_folder.md", "exec"), names)
     logits = nnx.jit(names["network"])(digits.test_images / np.float32(255))
     accuracy = (logits.argmax(-1) == digits.test_labels).mean()
     results = l2jax.load_results(run_dir)

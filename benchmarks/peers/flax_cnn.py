@@ -28,7 +28,7 @@ class CNN(nnx.Module):
 
 
 class DeeperCNN(nnx.Module):
-    """For images (B, 32, 32, 3). Convolution and pooling may be others than Flax's own."""
+    """A network for images (B, 32, 32, 3), with Flax's own convolution and pooling or with others."""
 
     def __init__(self, *, rngs: nnx.Rngs, max_pool: Callable = nnx.max_pool, **conv_options: Any):
         glorot = {"kernel_init": nnx.initializers.glorot_uniform(), "rngs": rngs}
@@ -80,5 +80,5 @@ def step(
 
 
 def batches(num_examples: int, batch_size: int) -> np.ndarray:
-    """An epoch's examples in random order, a row a step."""
+    """The examples of an epoch in random order: indices (steps, batch_size)."""
     return np.random.permutation(num_examples).astype(np.int32).reshape(-1, batch_size)

@@ -8,11 +8,11 @@ import flax_cnn
 import jax
 import jax.numpy as jnp
 import optax
-from peer import given_job, serve
+from peer import read_job, serve
 
 
 def main() -> None:
-    job = given_job()
+    job = read_job()
     images, labels = job.load()
     images, labels = jnp.asarray(images, jnp.float32) / 255, jnp.asarray(labels)
     optimizer = optax.adam(job.learning_rate)

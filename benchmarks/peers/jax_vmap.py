@@ -1,6 +1,6 @@
 """JAX as tutorials write it: plain Flax, `vmap` over trials, `lax.scan` over the steps of an epoch.
 
-Variant "deeper": the network of three convolutions.
+The variant "deeper" trains the network of three convolutions.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import flax_cnn
 import jax
 import jax.numpy as jnp
 import optax
-from peer import given_job, serve
+from peer import read_job, serve
 
 
 def main() -> None:
-    job = given_job()
+    job = read_job()
     images, labels = job.load()
     images, labels = jnp.asarray(images, jnp.float32) / 255, jnp.asarray(labels)
     optimizer = optax.adam(job.learning_rate)

@@ -27,7 +27,7 @@ def cnn(l2: float, learning_rate: float) -> keras.Model:
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss="sparse_categorical_crossentropy",
-        # Beside the loss, in which Keras counts the penalty.
+        # The loss alone would not do: Keras counts the penalty in it.
         metrics=["sparse_categorical_crossentropy"],
     )
     return model

@@ -1,15 +1,15 @@
-"""Keras 3 on TensorFlow: a model a trial, one `model.fit` after the other."""
+"""Keras 3 on TensorFlow: one model per trial, one `model.fit` after the other."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from keras_cnn import cnn
-from peer import given_job, serve
+from peer import read_job, serve
 
 
 def main() -> None:
-    job = given_job()
+    job = read_job()
     images, labels = job.load()
     images = images.astype("float32") / 255
     models = [cnn(l2, job.learning_rate) for l2 in job.l2]

@@ -1,4 +1,4 @@
-"""The machine's peak: how fast the fastest library at hand multiplies matrices, on all cores."""
+"""The machine's peak: the rate at which the fastest installed library multiplies matrices, on all cores."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from peer import serve
 
-SIZES = {1024: 16, 2048: 4}
-"""How often each is tried: about as long."""
+REPETITIONS = {1024: 16, 2048: 4}
+"""How often a product is repeated, by the width of its matrices; both take about as long."""
 
 
 def products(size: int) -> list[Callable[[], Any]]:
@@ -20,23 +20,23 @@ def products(size: int) -> list[Callable[[], Any]]:
     a, b = np.random.default_rng(0).normal(size=(2, size, size)).astype(np.float32)
     on_device = jax.device_put((a, b))
     by_jax = jax.jit(lambda a, b: a @ b)
-    found: list[Callable[[], Any]] = [lambda: by_jax(*on_device).block_until_ready(), lambda: a @ b]
+    calls: list[Callable[[], Any]] = [lambda: by_jax(*on_device).block_until_ready(), lambda: a @ b]
     if importlib.util.find_spec("torch"):
         import torch
 
         tensors = torch.from_numpy(a), torch.from_numpy(b)
-        found.append(lambda: tensors[0] @ tensors[1])
-    return found
+        calls.append(lambda: tensors[0] @ tensors[1])
+    return calls
 
 
 def main() -> None:
     # Each library by itself: for a while after a product, the threads of some wait busily for the next one.
-    by_library = zip(*map(products, SIZES), strict=True)
+    by_library = zip(*map(products, REPETITIONS), strict=True)
     calls = [
         (size, product)
         for library in by_library
-        for size, product in zip(SIZES, library, strict=True)
-        for _ in range(SIZES[size])
+        for size, product in zip(REPETITIONS, library, strict=True)
+        for _ in range(REPETITIONS[size])
     ]
 
     def train(epochs: int) -> dict[str, Any]:

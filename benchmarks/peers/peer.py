@@ -1,8 +1,8 @@
-"""What every peer shares: what it trains, and how it is told when.
+"""What the peers have in common: the job that each is given, and the commands that it answers.
 
-A peer is a script that trains the same trials in its own way. Its only argument is a job, as JSON. Each line on
-stdin is a command, answered by a line of JSON on stdout; in between the peer sleeps, so that it does not disturb the
-others, and at the end of stdin it ends.
+A peer is a script that trains the same trials in its own way. Its only argument is a job, as JSON. It answers each
+command, a line on stdin, with a line of JSON on stdout. Between commands it sleeps, so that it does not disturb the
+others; when stdin ends, so does the peer.
 """
 
 from __future__ import annotations
@@ -21,15 +21,21 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What to train: the same small CNN at every strength from every seed, with Adam."""
+    """The work of a peer: the same small CNN at every strength from every seed, with Adam.
+
+    Attributes:
+      data: an .npz file of images (N, H, W, C), uint8, and labels (N,), int32; N is a multiple of the batch size.
+      strengths: L2 strengths.
+      seeds: trials per strength.
+      variant: for a peer that knows several ways to train.
+      batch_size: examples per step.
+      learning_rate: Adam's.
+    """
 
     data: str
-    """An .npz file: images (N, H, W, C), uint8, and labels (N,), int32. N is a multiple of the batch size."""
     strengths: list[float]
     seeds: int
-    """Trials at each strength."""
     variant: str = ""
-    """For a peer that has several ways to do it."""
     batch_size: int = 32
     learning_rate: float = 1e-3
 
@@ -44,18 +50,20 @@ class Job:
             return arrays["images"], arrays["labels"]
 
 
-def given_job() -> Job:
+def read_job() -> Job:
+    """The job on the command line."""
     return Job(**json.loads(sys.argv[1]))
 
 
 def serve(**commands: Callable[..., dict[str, Any] | None]) -> None:
     """Answers commands until stdin ends.
 
-    Args:
-      train: called with a number of epochs, trains every trial of the job on from where it stands.
-      losses: returns {"losses": of each trial, the mean cross-entropy over all examples, without the penalty}.
+    An answer holds the `seconds` that the command took, the process's `peak_memory` in bytes, and whatever the
+    function returned, which takes precedence.
 
-    An answer holds the `seconds` that the command took, the process's `peak_memory` in bytes, and what was returned.
+    Args:
+      train: trains every trial of the job for another number of epochs, its argument.
+      losses: returns {"losses": [...]}: each trial's mean cross-entropy over all examples, without the penalty.
     """
     for line in sys.stdin:
         command, *arguments = line.split()

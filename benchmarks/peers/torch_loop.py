@@ -1,4 +1,6 @@
-"""PyTorch: the usual training loop, one trial after the other. Variant "channels_last": in that memory format.
+"""PyTorch: the usual training loop, one trial after the other.
+
+The variant "channels_last" keeps images and kernels in that memory format.
 
 The images wait in memory as one float tensor and batches are indexed from it, which is faster than a DataLoader.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peer import cores, given_job, serve
+from peer import cores, read_job, serve
 from torch import nn
 
 
@@ -40,7 +42,7 @@ def adam(model: nn.Module, l2: float, learning_rate: float) -> torch.optim.Optim
 
 
 def main() -> None:
-    job = given_job()
+    job = read_job()
     torch.set_num_threads(len(cores()))
     memory_format = torch.channels_last if job.variant == "channels_last" else torch.contiguous_format
     images, labels = (torch.from_numpy(array) for array in job.load())

@@ -20,13 +20,13 @@ def test_counts_are_those_of_numpy():
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_sweep_counts_the_kernels_that_it_ends_with(small):
-    sweep = Sweep(SweepConfig(l2=(0, 0.1, 1), seeds=3, epochs=3, train_size=None, val_size=40), small, mlp)
+    sweep = Sweep(SweepConfig(l2=(0, 0.1, 1), seeds=3, epochs=3, train_size=None, val_size=40), small, model=mlp)
     for _ in sweep.epochs():
         pass
-    progress, counts = sweep.progress(), sweep.results().data["kernel_magnitudes"]
+    snapshot, counts = sweep.snapshot(), sweep.results().data["kernel_magnitudes"]
     assert counts.dims == ("l2", "seed", "layer", "magnitude")
     for layer in counts["layer"].values:
-        kernels = progress.state[f"params/{layer}/kernel"]
+        kernels = snapshot.state[f"params/{layer}/kernel"]
         for trial, kernel in enumerate(kernels):
             np.testing.assert_array_equal(counts.sel(layer=layer).values.reshape(9, -1)[trial], counted(kernel))
     large = counts.where(counts["magnitude"] > 1e-2, 0).sum(["seed", "layer", "magnitude"])

@@ -74,7 +74,9 @@ def test_objective_averages_over_the_mask():
     assert_close(masked, alone)
     logits = np.asarray(network(images[real]), np.float64)
     sum_of_squares = sum((k**2).sum() for k in plain.kernels(params))
-    np.testing.assert_allclose(masked[0][0], plain.cross_entropy(logits, labels[real]) + 0.1 * sum_of_squares, rtol=1e-6)
+    np.testing.assert_allclose(
+        masked[0][0], plain.cross_entropy(logits, labels[real]) + 0.1 * sum_of_squares, rtol=1e-6
+    )
     assert masked[0][1] == (logits.argmax(1) == labels[real]).sum()
 
 
