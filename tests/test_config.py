@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from l2jax.config import HYPERPARAMETERS, MAX_TRIALS, SweepConfig
 from l2jax.errors import InputError, InvalidInputError
 from l2jax.hyperparameters import parse_values
-from l2jax.results.results import read_config
+from l2jax.results.files import read_config
 
 
 def test_numbers_and_grids_mix_and_keep_their_order():

@@ -9,7 +9,7 @@ from helpers.damage import HARMFUL, assert_nothing_was_executed, damage, list_fi
 
 import l2jax
 from l2jax.errors import InputError
-from l2jax.results.results import read_config
+from l2jax.results.files import read_config
 
 
 @pytest.mark.parametrize("times", [60, pytest.param(2000, marks=pytest.mark.slow)])
