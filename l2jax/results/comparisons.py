@@ -1,4 +1,4 @@
-"""What the numbers of a sweep support: overfitting, paired comparisons with intervals, and other methods.
+"""Questions about the results of a sweep: overfitting, paired comparisons with intervals, and other methods.
 
 Apart from `methods`, which looks at other hyperparameters too, all functions are for results whose only swept
 hyperparameter is l2. Trials at different strengths are paired by seed and fold: a pair shares everything that is drawn
@@ -52,7 +52,7 @@ def outcomes(results: Results) -> xr.Dataset:
 
 
 def magnitude_shares(results: Results) -> xr.DataArray:
-    """How large the values of each layer's kernel are, counted over all trials of a strength.
+    """The magnitudes of the values of each layer's kernel at the end, counted over all trials of a strength.
 
     Returns:
       Percentages (l2, layer, magnitude) that add up to 100 over `magnitude`, with l2 ascending; NaN where all trials
