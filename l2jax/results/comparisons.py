@@ -1,4 +1,4 @@
-"""What the numbers of a sweep support: overfitting, paired comparisons with intervals, and other methods.
+"""Questions about the results of a sweep: overfitting, paired comparisons with intervals, and other methods.
 
 Apart from `methods`, which looks at other hyperparameters too, all functions are for results whose only swept
 hyperparameter is l2. Trials at different strengths are paired by seed and fold: a pair shares everything that is drawn
@@ -52,7 +52,7 @@ def outcomes(results: Results) -> xr.Dataset:
 
 
 def magnitude_shares(results: Results) -> xr.DataArray:
-    """How large the values of each layer's kernel are, counted over all trials of a strength.
+    """The magnitudes of the values of each layer's kernel at the end, counted over all trials of a strength.
 
     Returns:
       Percentages (l2, layer, magnitude) that add up to 100 over `magnitude`, with l2 ascending; NaN where all trials
@@ -68,10 +68,10 @@ def summary(outcomes: xr.Dataset, metric: str) -> pd.DataFrame:
     """The `Estimate` of one of the `outcomes`, with one row per strength."""
     import pandas as pd
 
-    mean = estimate(by_strength(outcomes[metric]), outcomes.sizes.get("fold"))
+    means = estimate(by_strength(outcomes[metric]), outcomes.sizes.get("fold"))
     if metric == "rise":
-        mean = mean._replace(low=mean.low.clip(min=0))  # a t interval does not know that no rise is below 0
-    return pd.DataFrame(mean._asdict(), pd.Index(outcomes["l2"].values, name="l2"))
+        means = means._replace(low=means.low.clip(min=0))  # a t interval does not know that no rise is below 0
+    return pd.DataFrame(means._asdict(), pd.Index(outcomes["l2"].values, name="l2"))
 
 
 def compare(outcomes: xr.Dataset, metric: str = "val_loss") -> pd.DataFrame:
@@ -95,7 +95,7 @@ def compare(outcomes: xr.Dataset, metric: str = "val_loss") -> pd.DataFrame:
 
 
 def is_clear(compared: pd.DataFrame) -> pd.Series:
-    """Which differences of `compare` are more than chance, after Holm's correction."""
+    """Whether each difference of `compare` is more than chance, after Holm's correction."""
     return compared["p_holm"] < 1 - LEVEL
 
 
@@ -141,7 +141,7 @@ METHODS = {
 def methods(results: Results) -> pd.DataFrame:
     """Compares L2 with its rivals, all for the same epochs and seeds: one row for each of the `METHODS` in the sweep.
 
-    Each method is taken at its setting with the lowest mean validation loss. Settings with a diverged trial are left
+    Each method is taken at the setting with the lowest mean validation loss. Settings with a diverged trial are left
     out, and so is a method that has no others.
 
     Returns:
@@ -152,27 +152,29 @@ def methods(results: Results) -> pd.DataFrame:
     import pandas as pd
 
     metrics = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
-    sources = {False: results, True: early_stopped(results)}
-    tables = {stopped: source.settings_table().reset_index() for stopped, source in sources.items()}
-    if "weight_decay" not in results.swept:
-        decay = float(results.data.coords.get("weight_decay", 0.0))
-        tables = {stopped: table.assign(weight_decay=decay) for stopped, table in tables.items()}
-    num_folds, rows, reference = results.data.sizes.get("fold"), {}, None
+    columns = [column for metric in metrics for column in (metric, f"{metric}_se")]
+    stopped, rows, reference = early_stopped(results), {}, None
     for name, method in METHODS.items():
-        table = tables[method.stopped_early]
-        settings = table[((table["l2"] > 0) == method.l2) & ((table["weight_decay"] > 0) == method.weight_decay)]
+        source = stopped if method.stopped_early else results
+        settings = _settings_with(source, method)
         finished = settings[(settings["num_diverged"] == 0) & np.isfinite(settings["val_loss"])]
         if finished.empty:
             continue
         best = finished.iloc[int(finished["val_loss"].argmin())]
         setting = {axis: float(best[axis]) for axis in results.swept}
-        means = [column for metric in metrics for column in (metric, f"{metric}_se")]
-        rows[name] = setting | {"settings": len(settings)} | {column: float(best[column]) for column in means}
-        last = sources[method.stopped_early].data["val_loss"].isel(epoch=-1)
-        losses = flatten_replicates(last.sel(setting), [])[0]
+        rows[name] = setting | {"settings": len(settings)} | {column: float(best[column]) for column in columns}
+        losses = flatten_replicates(source.data["val_loss"].isel(epoch=-1).sel(setting), [])[0]
         if name == "none":
             reference = losses
         elif reference is not None:
-            change = estimate(losses - reference, num_folds)
+            change = estimate(losses - reference, results.data.sizes.get("fold"))
             rows[name] |= {"change": float(change.mean), "low": float(change.low), "high": float(change.high)}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _settings_with(results: Results, method: Method) -> pd.DataFrame:
+    """The rows of `Results.settings_table` that use what the method uses, and nothing else."""
+    table = results.settings_table().reset_index()
+    if "weight_decay" not in table:
+        table["weight_decay"] = float(results.data.coords.get("weight_decay", 0.0))
+    return table[((table["l2"] > 0) == method.l2) & ((table["weight_decay"] > 0) == method.weight_decay)]

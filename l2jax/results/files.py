@@ -1,4 +1,4 @@
-"""The run folder: which files hold the config and the results, and in which formats."""
+"""Files of a run folder that hold the config and the results, and their formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the best strength lies in the grid, and which strengths to try next."""
+"""Refining a grid of strengths: where its best strength lies, and which ones to try next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replicates: the trials that repeat a setting, along the dimensions `seed` and `fold`."""
+"""Replicates, which are the trials that repeat a setting: along the dimensions `seed` and `fold`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def flatten_replicates(values: xr.DataArray, settings: Sequence[str], *last: str
     """Values as a plain array, with the replicates of each setting along one axis.
 
     Args:
+      values: any dimensions, all of which are replicates, in `settings`, or in `last`.
       settings: the dimensions that make up a setting, such as ["l2"]; the last one varies fastest.
       *last: dimensions to keep at the end, such as "epoch".
 

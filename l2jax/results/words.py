@@ -1,4 +1,4 @@
-"""How numbers and settings are written in text, tables and figures."""
+"""Numbers and settings as text, tables and figures write them."""
 
 from __future__ import annotations
 

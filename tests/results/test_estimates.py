@@ -12,30 +12,28 @@ from l2jax.results.estimates import differences_to_first, estimate, holm, nanmea
 
 def test_intervals_are_those_of_scipy():
     values = np.random.default_rng(0).normal(0.1, 1, (4, 6))
-    actual = estimate(values)
+    ours = estimate(values)
     for i, row in enumerate(values):
         test: Any = stats.ttest_1samp(row, 0)
-        np.testing.assert_allclose([actual.low[i], actual.high[i]], test.confidence_interval(0.95))
-        np.testing.assert_allclose(
-            [actual.mean[i], actual.se[i], actual.p[i]], [row.mean(), stats.sem(row), test.pvalue]
-        )
+        np.testing.assert_allclose([ours.low[i], ours.high[i]], test.confidence_interval(0.95))
+        np.testing.assert_allclose([ours.mean[i], ours.se[i], ours.p[i]], [row.mean(), stats.sem(row), test.pvalue])
 
 
 def test_missing_values_are_left_out():
     values = np.array([[1.0, 2.0, np.nan, 4.0], [1.0, np.nan, np.nan, 2.0], [np.nan] * 4])
-    actual = estimate(values)
+    ours = estimate(values)
     test = stats.ttest_1samp([1.0, 2.0, 4.0], 0)
-    np.testing.assert_allclose([actual.low[0], actual.high[0]], test.confidence_interval(0.95))
-    np.testing.assert_array_equal(actual.num, [3, 2, 0])
-    np.testing.assert_allclose(actual.mean, [7 / 3, 1.5, np.nan])
-    np.testing.assert_allclose(actual.se[1], stats.sem([1.0, 2.0]))
-    assert np.isnan([actual.low[1:], actual.high[1:], actual.p[1:]]).all() and np.isnan(actual.se[2])
+    np.testing.assert_allclose([ours.low[0], ours.high[0]], test.confidence_interval(0.95))
+    np.testing.assert_array_equal(ours.num, [3, 2, 0])
+    np.testing.assert_allclose(ours.mean, [7 / 3, 1.5, np.nan])
+    np.testing.assert_allclose(ours.se[1], stats.sem([1.0, 2.0]))
+    assert np.isnan([ours.low[1:], ours.high[1:], ours.p[1:]]).all() and np.isnan(ours.se[2])
 
 
 def test_equal_values_have_no_interval():
     accuracies = np.float32([[0.9025, 0.885, 0.9225], [0.9, 0.8825, 0.92]]).astype(np.float64)
-    actual = estimate(accuracies[0] - accuracies[1])  # one example of 400 for each seed
-    assert actual.mean == pytest.approx(0.0025, rel=1e-4) and np.isnan([actual.low, actual.high, actual.p]).all()
+    ours = estimate(accuracies[0] - accuracies[1])  # one example of 400 for each seed
+    assert ours.mean == pytest.approx(0.0025, rel=1e-4) and np.isnan([ours.low, ours.high, ours.p]).all()
 
 
 def test_folds_have_the_standard_error_of_nadeau_and_bengio():
@@ -44,9 +42,9 @@ def test_folds_have_the_standard_error_of_nadeau_and_bengio():
     expected = np.sqrt((1 / 10 + 20 / 80) * values.var(ddof=1))
     np.testing.assert_allclose(standard_error(values, 5), expected)
     np.testing.assert_allclose(standard_error(values), stats.sem(values))
-    actual = estimate(values, 5)
+    ours = estimate(values, 5)
     half = stats.t.ppf(0.975, 9) * expected
-    np.testing.assert_allclose([actual.low, actual.high], [values.mean() - half, values.mean() + half])
+    np.testing.assert_allclose([ours.low, ours.high], [values.mean() - half, values.mean() + half])
 
 
 def test_intervals_cover_dependent_folds():
@@ -86,11 +84,11 @@ def test_fewer_than_1_in_20_null_sweeps_claim_anything(trials):
 
 
 def test_a_true_effect_is_found():
-    actual, p = differences_to_first(simulated(1000, 8, 5, effect=-0.1))
+    ours, p = differences_to_first(simulated(1000, 8, 5, effect=-0.1))
     assert (p[:, 2] < 0.05).mean() > 0.99
     assert (np.delete(p, 2, 1) < 0.05).any(-1).mean() <= 0.05
-    assert (actual.mean[:, 2] < 0).all()
-    assert ((actual.low < -0.1) & (actual.high > -0.1))[:, 2].mean() == pytest.approx(0.95, abs=0.03)
+    assert (ours.mean[:, 2] < 0).all()
+    assert ((ours.low < -0.1) & (ours.high > -0.1))[:, 2].mean() == pytest.approx(0.95, abs=0.03)
 
 
 def test_the_mean_of_nothing_is_not_a_number():

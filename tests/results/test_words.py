@@ -1,4 +1,4 @@
-"""How numbers and settings are written."""
+"""Numbers and settings as they are written."""
 
 import pytest
 
