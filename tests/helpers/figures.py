@@ -19,7 +19,7 @@ CASES = {
     "within a decade": synthetic((0.0, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08)),
 }
 BETWEEN = "one strength", "one seed", "one epoch", "only 0", "no 0", "default"
-"""Cases in between: the extremes are "one trial, one epoch", "some diverged", "20 strengths", "within a decade"."""
+"""Cases between the extremes: "one trial, one epoch", "some diverged", "20 strengths", "within a decade"."""
 
 
 def lines(ax, label):
