@@ -143,6 +143,7 @@ def training_and_validation_part(
     noisy = with_label_noise(labels, train_indices, seed, config.label_noise, dataset.num_classes)
     train = dataset.images[train_indices], noisy[train_indices]
     if val_indices is None:
+        assert dataset.test_images is not None and dataset.test_labels is not None
         return train, (dataset.test_images, dataset.test_labels)
     return train, (dataset.images[val_indices], labels[val_indices])
 

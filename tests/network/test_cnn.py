@@ -12,6 +12,7 @@ from helpers.compare import as_in_sweeps, assert_close
 from scipy import stats
 
 import l2jax
+from l2jax.errors import InvalidInputError
 
 # CIFAR's size, the smallest size that is allowed, and odd sizes, whose last rows and columns pooling leaves out.
 # Whole training runs in tests/engine/test_cnn_sweep.py cover MNIST's size.
@@ -99,7 +100,7 @@ LOGITS = "one that maps them to logits (2, 10)"
 )
 def test_model_that_cannot_be_trained_is_refused(model, given, accepted):
     dataset = (np.zeros((40, 7, 7), np.uint8), np.arange(40) % 10)
-    with pytest.raises(l2jax.InputError) as caught:
+    with pytest.raises(InvalidInputError) as caught:
         l2jax.sweep([0.0], 1, dataset=dataset, model=model, val_size=10, batch_size=10)
     assert caught.value.option == "model"
     assert given in caught.value.given
