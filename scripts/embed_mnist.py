@@ -1,4 +1,4 @@
-"""Cuts the embedded data set, l2jax/data/embedded/mnist_small, from the original MNIST files.
+"""Makes the embedded data set, l2jax/data/embedded/mnist_small, from the original MNIST files.
 
     python scripts/embed_mnist.py FOLDER
 
@@ -24,19 +24,19 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from l2jax.data.formats import read_idx
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "l2jax" / "data" / "embedded"
-PARTS = {"train": ("train", 500), "test": ("t10k", 200)}  # split: (prefix of the IDX files, images a digit)
+SPLITS = {"train": ("train", 500), "test": ("t10k", 200)}  # name: (prefix of the IDX files, images per digit)
 SEED = 0
 
 
-def cut(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+def draw(folder: Path, tfds_split: str) -> tuple[np.ndarray, np.ndarray]:
     """Draws the images (n, 28, 28) and labels (n,) of "train" or "test", in their original order."""
-    prefix, per_digit = PARTS[part]
+    prefix, per_digit = SPLITS[tfds_split]
     images = read_idx(folder / f"{prefix}-images-idx3-ubyte", option="FOLDER")
     labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte", option="FOLDER")
     rng = np.random.default_rng(SEED)
     drawn = [rng.choice(np.flatnonzero(labels == digit), per_digit, replace=False) for digit in range(10)]
-    chosen = np.sort(np.concatenate(drawn))
-    return images[chosen], labels[chosen]
+    indices = np.sort(np.concatenate(drawn))
+    return images[indices], labels[indices]
 
 
 class MnistSmall(tfds.core.GeneratorBasedBuilder):
@@ -62,24 +62,23 @@ class MnistSmall(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        return {part: self._generate_examples(part) for part in PARTS}
+        return {tfds_split: self._generate_examples(tfds_split) for tfds_split in SPLITS}
 
-    def _generate_examples(self, part: str) -> Iterator[tuple[int, dict]]:
-        for index, (image, label) in enumerate(zip(*cut(self.folder, part), strict=True)):
+    def _generate_examples(self, tfds_split: str) -> Iterator[tuple[int, dict]]:
+        for index, (image, label) in enumerate(zip(*draw(self.folder, tfds_split), strict=True)):
             # A PIL image: tfds encodes it as PNG by itself, where an array needs TensorFlow.
             yield index, {"image": Image.fromarray(image), "label": int(label)}
 
 
 def serialize(self: ExampleSerializer, example: dict) -> bytes:
-    """As tfds does it, but with the features in a fixed order, which protobuf otherwise leaves to chance."""
+    """Serialises as tfds does, but with the features in a fixed order, which protobuf otherwise leaves to chance."""
     return self.get_tf_example(example).SerializeToString(deterministic=True)
 
 
 def main() -> None:
-    as_written = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--output", type=Path, default=EMBEDDED, help="holds mnist_small afterwards")
+    parser.add_argument("--output", type=Path, default=EMBEDDED, help="folder to write mnist_small into")
     arguments = parser.parse_args()
     tfds.disable_progress_bar()
     ExampleSerializer.serialize_example = serialize

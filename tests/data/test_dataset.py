@@ -80,7 +80,7 @@ def test_embedded_images_are_those_that_the_script_draws(script):
         ("train", dataset.images, dataset.labels),
         ("test", dataset.test_images, dataset.test_labels),
     ]:
-        expected_images, expected_labels = script.cut(folder, part)
+        expected_images, expected_labels = script.draw(folder, part)
         np.testing.assert_array_equal(images[..., 0], expected_images)
         np.testing.assert_array_equal(labels, expected_labels)
 
