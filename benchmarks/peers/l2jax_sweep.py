@@ -35,7 +35,7 @@ def main() -> None:
         val_size=1,
         trials_at_once=len(job.l2),
     )
-    sweep = l2jax.Sweep(config, dataset, deeper if job.variant == "deeper" else None)
+    sweep = l2jax.Sweep(config, dataset, model=deeper if job.variant == "deeper" else None)
     epochs = sweep.epochs()
     last_losses = []
 
