@@ -17,7 +17,7 @@ from l2jax.report import theme, traces
 from l2jax.report.traces import MOST_TRIALS, Chart
 from l2jax.results import comparisons, words
 from l2jax.results.comparisons import by_strength, replicate_labels
-from l2jax.results.metrics import METRICS, OUTCOMES, REPLICATES
+from l2jax.results.metrics import ALL_METRICS, METRICS, REPLICATES
 from l2jax.results.results import Results
 
 
@@ -67,7 +67,7 @@ def _means(outcomes: xr.Dataset, metrics: Mapping[str, tuple[str, str]], *, bars
         for segment in segments(strengths):
             line = traces.means(positions[segment], table[segment], colour=colour, bars=bars, name=name)
             data.append(line | {"legendgroup": name, "showlegend": bool(segment[-1])})
-    layout = theme.strength_layout(strengths, axis_label((METRICS | OUTCOMES)[next(iter(metrics))]))
+    layout = theme.strength_layout(strengths, axis_label(ALL_METRICS[next(iter(metrics))]))
     layout["showlegend"] = bars == "se"  # an interval is of one metric, which the title names
     return {"data": data, "layout": layout}
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from l2jax.results import comparisons, words
-from l2jax.results.metrics import METRICS, OUTCOMES, Metric
+from l2jax.results.metrics import ALL_METRICS, METRICS, Metric
 from l2jax.results.results import Results
 
 ON_METHODS = (
@@ -53,7 +53,7 @@ def strengths(results: Results) -> dict[float, dict[str, Cell]]:
     for l2 in outcomes["l2"].values.tolist():
         row = {"L2 strength": Cell(words.number(l2), l2)}
         for name, summary in summaries.items():
-            metric = (METRICS | OUTCOMES)[name]
+            metric = ALL_METRICS[name]
             se = summary[l2]["se"] if name in WITH_ERRORS else math.nan
             row[_heading(metric)] = _mean(summary[l2]["mean"], metric, se)
             if name == "val_loss" and compared:

@@ -107,6 +107,8 @@ OUTCOMES = {
 }
 """Metrics that are derived from them for a finished trial: overfitting in its two meanings, for loss and accuracy."""
 
+ALL_METRICS = METRICS | OUTCOMES
+
 COORDINATES = {
     "seed": "seed of split, initial params and data order",
     "fold": "fold that is validated on",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from l2jax.results import comparisons, refine
 from l2jax.results.estimates import FEWEST_PAIRS, LEVEL
-from l2jax.results.metrics import METRICS, OUTCOMES
+from l2jax.results.metrics import ALL_METRICS
 from l2jax.results.results import Results
 from l2jax.results.words import number, strength
 
@@ -230,7 +230,7 @@ def _change(metric: str, row: dict[str, float], evidence: str = "") -> str:
       row: its row of `comparisons.compare`.
       evidence: more to say after the interval.
     """
-    name, percent = (METRICS | OUTCOMES)[metric].name, (METRICS | OUTCOMES)[metric].percent
+    name, percent = ALL_METRICS[metric].name, ALL_METRICS[metric].percent
     mean, low, high = (_signed(row[column], 100 if percent else 1) for column in ("mean", "low", "high"))
     mean += " points" if percent else ""
     if math.isnan(row["p"]):

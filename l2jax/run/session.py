@@ -26,6 +26,7 @@ from l2jax.report.page import write_report
 from l2jax.results.files import CONFIG, config_json
 from l2jax.results.refine import next_strengths
 from l2jax.results.results import Results
+from l2jax.results.words import number
 from l2jax.run.checkpoint import Checkpoints
 from l2jax.run.folder import make_folder, make_run_dir
 from l2jax.run.lock import locked
@@ -147,7 +148,7 @@ def _refine(sweep: Sweep, results: Results, dataset: Dataset, console: Console) 
     new = tuple(l2 for l2 in next_strengths(along_l2) if l2 not in sweep.config.l2)
     if not new:
         return None
-    console.print(f"refining: l2 = {', '.join(f'{l2:.3g}' for l2 in new)}", markup=False)
+    console.print(f"refining: l2 = {', '.join(map(number, new))}", markup=False)
     return Sweep(dataclasses.replace(sweep.config, l2=(*sweep.config.l2, *new)), dataset)
 
 

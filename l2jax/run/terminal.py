@@ -16,8 +16,10 @@ from rich.table import Table
 
 from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.sweep import Sweep
+from l2jax.results.metrics import ALL_METRICS
 from l2jax.results.results import Results
 from l2jax.results.verdict import verdict
+from l2jax.results.words import number, setting
 
 
 def show_compilation(sweep: Sweep, console: Console) -> None:
@@ -63,42 +65,43 @@ def _describe_trials(indices: tuple[int, ...], num_trials: int) -> str:
     return f"trials {first}-{last} of {num_trials}" if consecutive else f"{len(indices)} trials of {num_trials}"
 
 
-def print_results(results: Results, run_dir: Path, console: Console) -> None:
-    """Prints a table with a row a strength, the verdict, and where the rest is.
+COLUMNS = ("val_loss", "train_loss", "gap", "val_accuracy", "test_accuracy")
 
-    Of other hyperparameters that were swept, it is all at their best values.
+
+def print_results(results: Results, run_dir: Path, console: Console) -> None:
+    """Prints a table with one row per strength, the verdict, and where the rest is.
+
+    Other hyperparameters that were swept are at their best values.
     """
     results = results.along_l2()
-    chosen: dict[object, str] = {}
-    with contextlib.suppress(ValueError):  # where every strength has a diverged trial, none is the best
-        chosen[results.best(rule="1se")] = "one s.e."
-        lowest = results.best(rule="min")
-        chosen[lowest] = "both" if lowest in chosen else "minimum"
-
-    def cell(value: float, spec: str, before: str = "") -> str:
-        return f"{before}{value:{spec}}" if math.isfinite(value) else ""
-
-    over = "seeds and folds" if "fold" in results.data.dims else "seeds"
-    title = f"epoch {results.data.sizes['epoch']}: mean over {over} ± standard error"
+    replicates = "seeds and folds" if "fold" in results.data.dims else "seeds"
+    title = f"epoch {results.data.sizes['epoch']}: mean over {replicates} ± standard error"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("l2", "validation loss", "training loss", "gap", "validation accuracy", "test accuracy"):
+    for heading in ("l2", *(ALL_METRICS[name].heading or ALL_METRICS[name].name for name in COLUMNS)):
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     table.add_column("best by", no_wrap=True)
-    for l2, row in results.settings_table().iterrows():
-        table.add_row(
-            f"{l2:.3g}",
-            cell(row.val_loss, ".4f") + cell(row.val_loss_se, ".4f", before=" ± "),
-            cell(row.train_loss, ".4f"),
-            cell(row.gap, ".4f"),
-            cell(row.val_accuracy, ".1%"),
-            cell(row.test_accuracy, ".1%"),
-            f"{row.num_diverged:.0f} diverged" if row.num_diverged else chosen.get(l2, ""),
-            style="bold" if l2 in chosen else "",
-        )
+    rules = _rules(results)
+    for l2, row in results.settings_table().to_dict("index").items():
+        cells = [_cell(row[name], ".1%" if ALL_METRICS[name].percent else ".4f") for name in COLUMNS]
+        cells[0] += _cell(row["val_loss_se"], ".4f", before=" ± ")
+        last = f"{row['num_diverged']:.0f} diverged" if row["num_diverged"] else rules.get(l2, "")
+        table.add_row(number(l2), *cells, last, style="bold" if l2 in rules else "")
     console.print(table)
     if results.fixed:
-        words = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in results.fixed.items())
-        console.print(f"Of the others, the best: {words}. Heat maps show them all.", markup=False)
+        best = setting(results.fixed)
+        console.print(f"Other hyperparameters are at their best: {best}. Heat maps show them all.", markup=False)
     console.print("\n".join(map(str, verdict(results))), markup=False)
-    console.print(f"\nPictures, tables and settings: {run_dir}", markup=False, soft_wrap=True)
+    console.print(f"\nFigures, tables and settings: {run_dir}", markup=False, soft_wrap=True)
     console.print(f"To read them back: l2jax.load_results({str(run_dir)!r})", markup=False, soft_wrap=True)
+
+
+def _rules(results: Results) -> dict[float, str]:
+    """The rules by which strengths are the best, by strength; none where every strength has a diverged trial."""
+    if results.best_setting_or_none() is None:
+        return {}
+    lowest, within_one_se = results.best(rule="min"), results.best(rule="1se")
+    return {lowest: "both"} if lowest == within_one_se else {lowest: "minimum", within_one_se: "one s.e."}
+
+
+def _cell(value: float, spec: str, before: str = "") -> str:
+    return f"{before}{value:{spec}}" if math.isfinite(value) else ""
