@@ -143,6 +143,8 @@ def parse(argv: Sequence[str]) -> Command | None:
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], FLAGS.values(), n=1)
         raise InvalidInputError("command line", unknown[0], " or ".join([*near, "what --help lists"]))
+    if options.recipe not in RECIPES:  # of several words, the first may be one
+        raise InvalidInputError("recipe", options.recipe, ", ".join(RECIPES))
     if options.list_recipes:
         return None
     command = Command(_part(SweepConfig, options), _part(RunOptions, options))

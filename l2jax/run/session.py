@@ -125,12 +125,12 @@ def _restore(sweep: Sweep, checkpoints: Checkpoints, console: Console) -> None:
     def warn(line: str) -> None:
         console.print(f"warning: {line}", markup=False, soft_wrap=True)
 
-    for number, (snapshot, description) in enumerate(checkpoints.load(sweep.check_snapshot, warn)):
+    for age, (snapshot, description) in enumerate(checkpoints.load(sweep.check_snapshot, warn)):
         sweep.config.check_extends(SweepConfig(**description["sweep"]))
         if described_data(description) != sweep.dataset.digest:
             accepted = "the examples that the run to resume was trained on"
             raise InvalidInputError("dataset", sweep.config.dataset, accepted)
-        if number == 0:
+        if age == 0:
             sweep.reproduce(description)
             for name, version in sweep.description()["versions"].items():
                 if (before := description["versions"].get(name)) != version:

@@ -81,7 +81,8 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     table.add_column("best by", no_wrap=True)
     rules = _rules(results)
-    for l2, row in results.settings_table().to_dict("index").items():
+    settings = results.settings_table()
+    for l2, row in zip(settings.index.tolist(), settings.to_dict("records"), strict=True):
         cells = [_cell(row[name], ".1%" if ALL_METRICS[name].percent else ".4f") for name in COLUMNS]
         cells[0] += _cell(row["val_loss_se"], ".4f", before=" ± ")
         last = f"{row['num_diverged']:.0f} diverged" if row["num_diverged"] else rules.get(l2, "")
