@@ -23,6 +23,7 @@ def test_ci_runs_the_tests_as_the_readme_does():
     assert f"```sh\n{last}\n```" in README
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_first_example_prints_and_draws(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     call = 'seeds=5, dataset="mnist_small")'
