@@ -11,7 +11,7 @@ from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset, as_dataset, load_dataset
 from l2jax.engine.sweep import Sweep
 from l2jax.hyperparameters import Values
-from l2jax.network.cnn import ModelFn
+from l2jax.network.model import ModelFn
 from l2jax.results.results import Results
 from l2jax.trial.train import OptimizerFn
 
@@ -46,9 +46,10 @@ def sweep(
       l2: strengths; each adds (l2/2) * sum(kernel**2) to the loss, where kernels are the parameters of that name.
       seeds: trials per setting. Trials that share a seed share split, initial parameters and data order.
       dataset: a name, a `Dataset`, or (images, labels) with images (N, H, W, C) of uint8.
-      model: makes one trial's network from `nnx.Rngs`: any Flax module that maps images (B, H, W, C) in [0, 1] to
-        logits (B, classes), and whose only state is its parameters. Other state, such as batch statistics or
-        dropout keys, is refused. None takes `CNN`. Convolutions and pooling are fast if they are of `l2jax.ops`.
+      model: makes one trial's network: a Flax NNX module from `nnx.Rngs`, such as its class, a function or a partial;
+        or a Linen module, or its class. It maps images (B, H, W, C) in [0, 1] to logits (B, classes). Parameters,
+        `nnx.Param`, are trained; all other variables, such as batch statistics and dropout's streams, are carried
+        from step to step. None takes `CNN`. Convolutions and pooling are fast if they are of `l2jax.ops`.
       optimizer: makes the optimizer from a learning rate.
       epochs: passes over the training examples.
       batch_size: examples per step.

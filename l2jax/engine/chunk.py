@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from l2jax.engine.devices import put_per_trial, spread
 from l2jax.engine.programs import Programs
 from l2jax.trial.evaluate import Evaluation
+from l2jax.trial.kernels import kernels
 from l2jax.trial.train import EpochMeans, Examples, Part, TrainState, Trial
 
 
@@ -72,6 +73,15 @@ def test_metrics(chunk: Chunk, *, programs: Programs, examples: Examples) -> dic
         "kernel_magnitudes": np.stack(list(test.magnitudes.values()), axis=1),
     }
     return metrics
+
+
+def starts_alike(chunk: Chunk) -> bool:
+    """Whether trials of different seeds have the same kernels, as if these were not drawn at random."""
+    seeds, first = np.unique(to_host(chunk.trials.seed, chunk), return_index=True)
+    if len(seeds) == 1:
+        return False
+    arrays = [values[first] for values in kernels(to_host(chunk.state.params, chunk)).values()]
+    return all((values == values[:1]).all() for values in arrays)
 
 
 def freeze(chunk: Chunk, before: Chunk, diverged: np.ndarray, mesh: Mesh) -> Chunk:

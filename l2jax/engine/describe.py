@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from l2jax.engine.setup import Setup
 from l2jax.engine.tuning import Tuning
-from l2jax.network.cnn import model_name
+from l2jax.network.model import model_name
 
 PACKAGES = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -27,7 +27,7 @@ def describe(setup: Setup, method: Method | None, seconds: dict[str, float]) -> 
     device = setup.mesh.devices.flat[0]
     return {
         "sweep": dataclasses.asdict(setup.config),
-        "model": model_name(setup.own_model) if setup.own_model else None,
+        "model": model_name(setup.own_model) if setup.own_model is not None else None,
         "num_params": setup.num_params,
         "num_trials": len(setup.trials.seed),
         "data_sha256": setup.dataset.digest,

@@ -9,15 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
 from jax import lax
 from jax.sharding import Mesh
 from jax.stages import Compiled
 
 from l2jax.engine.devices import PER_TRIAL, SHARED
-from l2jax.network.cnn import ModelFn
+from l2jax.network.network import Network
 from l2jax.trial.evaluate import evaluate
-from l2jax.trial.kernels import Params
 from l2jax.trial.train import Examples, OptimizerFn, Trial, init, train_epoch
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": "512", "xla_backend_optimization_level": 2}
@@ -44,9 +42,10 @@ def compile_programs(
     trials: Trial,
     examples: Examples,
     *,
-    model: ModelFn,
+    network: Network,
     optimizer: OptimizerFn,
     batch_size: int,
+    last_batches: tuple[int, ...],
     evaluation_batch: int,
     mesh: Mesh,
     side_by_side: int,
@@ -54,16 +53,13 @@ def compile_programs(
     """Compiles for these trials, arrays (n,) where the number of devices in the mesh divides n.
 
     Args:
+      last_batches: as in `train_epoch`.
       side_by_side: trials that a device works on at a time, as one batch of matrix products.
     """
-    graphdef = nnx.split(nnx.eval_shape(lambda: model(nnx.Rngs(0))))[0]
-
-    def apply(params: Params, images: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, params)(images)
-
-    init_one = functools.partial(init, model=model, optimizer=optimizer)
-    train_one = functools.partial(train_epoch, apply=apply, optimizer=optimizer, batch_size=batch_size)
-    evaluate_one = functools.partial(evaluate, apply=apply, batch_size=evaluation_batch)
+    init_one = functools.partial(init, network=network, optimizer=optimizer)
+    batches: dict[str, Any] = {"batch_size": batch_size, "last_batches": last_batches}
+    train_one = functools.partial(train_epoch, network=network, optimizer=optimizer, **batches)
+    evaluate_one = functools.partial(evaluate, network=network, batch_size=evaluation_batch)
 
     for_all = functools.partial(for_all_trials, mesh=mesh, side_by_side=side_by_side)
     init_all = for_all(init_one, num_shared=0)

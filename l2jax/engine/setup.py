@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +17,9 @@ from l2jax.engine.grid import make_trials, tree_take
 from l2jax.engine.programs import Programs, compile_programs
 from l2jax.engine.tuning import Tuning
 from l2jax.errors import InvalidInputError
-from l2jax.network.cnn import ModelFn, check_model, default_model
+from l2jax.network.cnn import default_model
+from l2jax.network.model import ModelFn, check_network, make_network, model_name
+from l2jax.network.network import Network
 from l2jax.trial.kernels import sums_of_squares
 from l2jax.trial.train import Examples, OptimizerFn, Part, TrainState, Trial, init
 
@@ -59,11 +61,12 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
       InputError: if they do not.
     """
     use_every_core(config.devices)
-    if own_model and config.bfloat16:
+    if own_model is not None and config.bfloat16:
         accepted = "l2jax.CNN, or layers with dtype=jnp.bfloat16"
         raise InvalidInputError("bfloat16", "a model of your own", accepted)
     image_shape, num_classes = dataset.images.shape[1:], dataset.num_classes
-    params = check_model(own_model or default_model(image_shape, num_classes), image_shape, num_classes)
+    model = own_model if own_model is not None else default_model(image_shape, num_classes)
+    params = check_network(make_network(model, image_shape), model_name(model), image_shape, num_classes)
     axes = {name: getattr(config, name) for name in HYPERPARAMETERS}
     axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
     trials = make_trials(axes)
@@ -88,22 +91,25 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
     )
 
 
-def make_model(setup: Setup, tuning: Tuning) -> ModelFn:
+def tuned_network(setup: Setup, tuning: Tuning) -> Network:
     """The person's own network, or the built-in one, which alone can be tuned."""
-    if setup.own_model:
-        return setup.own_model
     image_shape, num_classes = setup.dataset.images.shape[1:], setup.dataset.num_classes
-    return default_model(image_shape, num_classes, bfloat16=setup.config.bfloat16, few_products=tuning.few_products)
+    options: dict[str, Any] = {"bfloat16": setup.config.bfloat16, "few_products": tuning.few_products}
+    model = setup.own_model if setup.own_model is not None else default_model(image_shape, num_classes, **options)
+    return make_network(model, image_shape)
 
 
 def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
     """Compiles the programs for a number of trials."""
+    network, batch_size = tuned_network(setup, tuning), setup.config.batch_size
+    last_batches = tuple(np.unique(setup.num_examples % batch_size).tolist()) if network.uses_batch else ()
     return compile_programs(
         put_per_trial(tree_take(setup.trials, range(num_trials)), setup.mesh, num_trials),
         setup.examples,
-        model=make_model(setup, tuning),
+        network=network,
         optimizer=setup.optimizer,
-        batch_size=setup.config.batch_size,
+        batch_size=batch_size,
+        last_batches=last_batches,
         evaluation_batch=EVALUATION_BATCH,
         mesh=setup.mesh,
         side_by_side=tuning.side_by_side,
@@ -113,5 +119,5 @@ def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
 def abstract_state(setup: Setup) -> TrainState:
     """The shapes and types of one trial's state."""
     trial = jax.tree.map(lambda values: jax.ShapeDtypeStruct((), values.dtype), setup.trials)
-    make_state = functools.partial(init, model=make_model(setup, Tuning(1)), optimizer=setup.optimizer)
+    make_state = functools.partial(init, network=tuned_network(setup, Tuning(1)), optimizer=setup.optimizer)
     return jax.eval_shape(make_state, trial)

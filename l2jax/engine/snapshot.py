@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from l2jax.engine.grid import tree_take
 from l2jax.engine.ledger import DERIVED, Ledger
 from l2jax.results.metrics import MAGNITUDES, METRICS
+from l2jax.trial.kernels import by_path
 from l2jax.trial.train import TrainState, Trial
 
 
@@ -102,10 +103,3 @@ def check_snapshot(snapshot: Snapshot, *, like: TrainState, ledger: Ledger) -> N
             raise ValueError(f"{name} of another number of trials, epochs or layers")
     if {values.shape for values in jax.tree.leaves(snapshot.trials)} != {(num_trials,)}:
         raise ValueError("unequal numbers of trials")
-
-
-def by_path(tree: Any) -> dict[str, Any]:
-    """The leaves by path; without the "value" that ends the paths of Flax' variables."""
-    leaves = jax.tree.leaves_with_path(tree)
-    paths = ((jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves)
-    return {path.removesuffix("/value"): leaf for path, leaf in paths}

@@ -27,7 +27,7 @@ from l2jax.engine.ledger import EpochRecord, new_ledger
 from l2jax.engine.plan import Plan, make_plan
 from l2jax.engine.setup import abstract_state, make_setup
 from l2jax.engine.snapshot import Snapshot, check_snapshot, restore_snapshot, restore_state, take_rows, take_snapshot
-from l2jax.network.cnn import ModelFn
+from l2jax.network.model import ModelFn
 from l2jax.results.results import Results
 from l2jax.trial.train import OptimizerFn, TrainState
 
@@ -146,7 +146,11 @@ class Sweep:
         if self.ledger.epochs_done[indices[0]]:
             states = tree_stack([self.waiting[index] for index in indices])
             return Chunk(indices, trials, put_per_trial(states, self.setup.mesh, plan.trials_at_once))
-        return Chunk(indices, trials, plan.programs.init(trials))
+        chunk = Chunk(indices, trials, plan.programs.init(trials))
+        if on_devices.starts_alike(chunk):
+            remedy = "draw them from the rngs that the model is given"
+            warnings.warn(f"all seeds begin with the same kernels: {remedy}", stacklevel=2)
+        return chunk
 
     def _set_aside(self) -> None:
         """Takes the chunk off the devices; its states wait on the host if there are epochs left."""

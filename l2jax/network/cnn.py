@@ -1,19 +1,15 @@
-"""The built-in network, written for one trial, and the check of networks that people bring."""
+"""The built-in network, written for one trial."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
 from l2jax.errors import InvalidInputError
 from l2jax.network.fused import DEFAULT_LOWERING, Lowering, conv_relu_max_pool
-
-ModelFn = Callable[[nnx.Rngs], nnx.Module]
-"""Makes the network of one trial."""
 
 GLOROT = nnx.initializers.glorot_uniform()
 
@@ -99,7 +95,7 @@ def default_model(
     *,
     bfloat16: bool = False,
     few_products: int = DEFAULT_LOWERING.few_products,
-) -> ModelFn:
+) -> Callable[[nnx.Rngs], CNN]:
     """The network of a sweep that is given none: `CNN`.
 
     Args:
@@ -116,33 +112,3 @@ def default_model(
         raise InvalidInputError("dataset", size, "10x10 or more for l2jax.CNN")
     lowering = Lowering(jnp.bfloat16 if bfloat16 else jnp.float32, few_products)
     return lambda rngs: CNN(image_shape, num_classes, lowering=lowering, rngs=rngs)
-
-
-def check_model(model: ModelFn, image_shape: tuple[int, ...], num_classes: int) -> nnx.State:
-    """Checks that a sweep can train a network, and returns the shapes of its parameters.
-
-    Raises:
-      InputError: for a network that has other state than parameters, that has no parameter named kernel, on which the
-        penalty falls, or that does not return logits (B, num_classes).
-    """
-    network = nnx.eval_shape(lambda: model(nnx.Rngs(0)))
-    _, params, others = nnx.split(network, nnx.Param, ...)
-    if kinds := sorted({type(variable).__name__ for _, variable in nnx.to_flat_state(others)}):
-        given = f"{model_name(model)} with {', '.join(kinds)}"
-        raise InvalidInputError("model", given, "a network whose only state is nnx.Param")
-    if not any(path[-1] == "kernel" for path, _ in nnx.to_flat_state(params)):
-        names = ", ".join(".".join(map(str, path)) for path, _ in nnx.to_flat_state(params))
-        accepted = "a network with parameters named kernel, on which the penalty falls"
-        raise InvalidInputError("model", f"{model_name(model)} with {names or 'no parameters'}", accepted)
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    logits = nnx.eval_shape(lambda images: model(nnx.Rngs(0))(images), images)
-    if getattr(logits, "shape", None) != (2, num_classes):
-        given = f"{model_name(model)}, from images {images.shape} to {getattr(logits, 'shape', type(logits).__name__)}"
-        raise InvalidInputError("model", given, f"one that maps them to logits {(2, num_classes)}")
-    return params
-
-
-def model_name(model: ModelFn) -> str:
-    """The name of a function that makes a network; for a lambda, that of the network's class."""
-    name = getattr(model, "__name__", type(model).__name__)
-    return name if name != "<lambda>" else type(nnx.eval_shape(lambda: model(nnx.Rngs(0)))).__name__

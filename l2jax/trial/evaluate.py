@@ -7,11 +7,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from l2jax.network.network import Network, Params
 from l2jax.results.metrics import MAGNITUDES
 from l2jax.trial.calibration import BINS, calibration_error, calibration_sums
-from l2jax.trial.kernels import Params, kernels, penalty, sums_of_squares
+from l2jax.trial.kernels import kernels, penalty, sums_of_squares
 from l2jax.trial.magnitudes import count_magnitudes
-from l2jax.trial.train import Apply, Examples, Part, TrainState, Trial, load_images, losses_and_correct
+from l2jax.trial.train import Examples, Part, TrainState, Trial, load_images, losses_and_correct
 
 
 class Evaluation(NamedTuple):
@@ -35,23 +36,24 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    state: TrainState, trial: Trial, part: Array, examples: Examples, *, apply: Apply, batch_size: int
+    state: TrainState, trial: Trial, part: Array, examples: Examples, *, network: Network, batch_size: int
 ) -> Evaluation:
     """Evaluates a trial on one `Part`; loss, accuracy and ece of a part without examples are NaN."""
     indices = examples.parts[part, trial.split_index]
-    size = (indices >= 0).sum()
+    size = (indices >= 0).sum(dtype=jnp.int32)
 
     def add_batch(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         batch = lax.dynamic_slice_in_dim(indices, i * batch_size, batch_size)
         train_labels = examples.train_labels[trial.split_index, batch]
         labels = jnp.where(part == Part.TRAIN, train_labels, examples.labels[batch])
-        logits, mask = apply(state.params, load_images(examples, batch)), batch >= 0
+        images, mask = load_images(examples, batch), batch >= 0
+        logits = network.apply(state.params, state.model_state, images, False)[0].astype(jnp.float32)
         losses, correct = losses_and_correct(logits, labels)
         loss, num_correct, calibration = sums
         calibration += calibration_sums(logits, labels, mask)
-        return loss + jnp.where(mask, losses, 0).sum(), num_correct + (mask & correct).sum(), calibration
+        return loss + jnp.where(mask, losses, 0).sum(), num_correct + (mask & correct).sum(dtype=jnp.int32), calibration
 
-    zeros = jnp.float32(0), jnp.int32(0), jnp.zeros((3, BINS))
+    zeros = jnp.float32(0), jnp.int32(0), jnp.zeros((3, BINS), jnp.float32)
     num_batches = -(-size // batch_size)
     loss, num_correct, calibration = lax.fori_loop(0, num_batches, add_batch, zeros)
     ece = calibration_error(calibration)
@@ -70,4 +72,4 @@ def _magnitudes(params: Params) -> dict[str, Array]:
 
 
 def _no_magnitudes(params: Params) -> dict[str, Array]:
-    return {layer: jnp.zeros(MAGNITUDES.shape) for layer in kernels(params)}
+    return {layer: jnp.zeros(MAGNITUDES.shape, jnp.float32) for layer in kernels(params)}

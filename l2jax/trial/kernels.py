@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax import Array
 
-Params = nnx.State
+from l2jax.network.network import Params
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by path, such as "dense/kernel"; without the "value" that ends those of NNX variables."""
+    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def kernels(params: Params) -> dict[str, Array]:
     """Every parameter named `kernel`, by the path of its layer, such as "blocks/0/conv"."""
-    parameters = nnx.to_flat_state(params)
-    return {"/".join(map(str, path[:-1])): kernel[...] for path, kernel in parameters if path[-1] == "kernel"}
+    parts = {path.rpartition("/"): leaf for path, leaf in by_path(params).items()}
+    return {layer: leaf for (layer, _, name), leaf in parts.items() if name == "kernel"}
 
 
 def kernel_mask(params: Params) -> Params:
     """A tree like `params` that is True for kernels."""
-    parameters = nnx.to_flat_state(params)
-    return nnx.from_flat_state([(path, parameter.replace(path[-1] == "kernel")) for path, parameter in parameters])
+    return jax.tree.map_with_path(lambda path, _: _name(path).rpartition("/")[2] == "kernel", params)
 
 
 def sums_of_squares(params: Params) -> dict[str, Array]:
@@ -29,3 +35,7 @@ def sums_of_squares(params: Params) -> dict[str, Array]:
 def penalty(params: Params, l2: Array) -> Array:
     """The L2 penalty (l2 / 2) * sum(kernel**2) over all kernels; its gradient is l2 * kernel."""
     return l2 / 2 * sum(sums_of_squares(params).values(), start=jnp.float32(0))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax import Array, lax
 
-from l2jax.network.cnn import ModelFn
-from l2jax.trial.kernels import Params, kernel_mask, penalty
+from l2jax.network.network import ModelState, Network, Params
+from l2jax.trial.kernels import kernel_mask, penalty
 
-Apply = Callable[[Params, Array], Array]
-"""Parameters and images (B, H, W, C) in [0, 1] to logits (B, classes)."""
 OptimizerFn = Callable[[Array], optax.GradientTransformation]
 """A learning rate to an optimizer, such as `optax.adam`."""
 
@@ -41,10 +39,17 @@ class Trial(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """The state that training updates."""
+    """The state that training updates.
+
+    Attributes:
+      params: of the network.
+      opt_state: of the optimizer.
+      model_state: what else the network carries from step to step; a tree without leaves for most networks.
+    """
 
     params: Params
     opt_state: optax.OptState
+    model_state: ModelState
 
 
 class EpochMeans(NamedTuple):
@@ -52,6 +57,10 @@ class EpochMeans(NamedTuple):
 
     objective: Array
     accuracy: Array
+
+
+Carry = tuple[TrainState, EpochMeans]
+"""A trial's state, and the sums over the examples so far."""
 
 
 class Part(enum.IntEnum):
@@ -78,24 +87,38 @@ class Examples(NamedTuple):
     parts: Array
 
 
-def objective(
-    params: Params, trial: Trial, *, apply: Apply, images: Array, labels: Array, mask: Array
-) -> tuple[Array, Array]:
-    """The objective that a step lowers, and how many examples are classified correctly.
+class Batch(NamedTuple):
+    """The examples of a step.
 
-    Args:
+    Attributes:
+      images: (B, H, W, C) in [0, 1].
+      labels: (B,).
       mask: (B,), bool; the examples that count.
+    """
+
+    images: Array
+    labels: Array
+    mask: Array
+
+
+def objective(
+    params: Params, model_state: ModelState, trial: Trial, batch: Batch, *, network: Network
+) -> tuple[Array, tuple[Array, Params, ModelState]]:
+    """The objective that a step lowers.
 
     Returns:
-      The mean cross-entropy with smoothed labels plus the penalty, and the number of correct examples.
+      The mean cross-entropy with smoothed labels plus the penalty; the number of examples that are classified
+      correctly, and the parameters and the state that the call of the network leaves.
     """
-    logits = apply(params, images)
-    losses, correct = losses_and_correct(logits, labels)
+    logits, params, model_state = network.apply(params, model_state, batch.images, True)
+    logits = logits.astype(jnp.float32)
+    losses, correct = losses_and_correct(logits, batch.labels)
     # With the label spread over all classes, the cross-entropy is a mixture of those with each class.
     spread = -jax.nn.log_softmax(logits).mean(-1)
     losses += trial.hyperparameters["label_smoothing"] * (spread - losses)
-    loss = jnp.where(mask, losses, 0).sum() / mask.sum()
-    return loss + penalty(params, trial.hyperparameters["l2"]), (mask & correct).sum()
+    loss = jnp.where(batch.mask, losses, 0).sum() / batch.mask.sum()
+    num_correct = (batch.mask & correct).sum(dtype=jnp.int32)
+    return loss + penalty(params, trial.hyperparameters["l2"]), (num_correct, params, model_state)
 
 
 def losses_and_correct(logits: Array, labels: Array) -> tuple[Array, Array]:
@@ -104,11 +127,10 @@ def losses_and_correct(logits: Array, labels: Array) -> tuple[Array, Array]:
     return losses, logits.argmax(-1) == labels
 
 
-def init(trial: Trial, *, model: ModelFn, optimizer: OptimizerFn) -> TrainState:
+def init(trial: Trial, *, network: Network, optimizer: OptimizerFn) -> TrainState:
     """The state that a trial begins with; its parameters depend on the seed alone."""
-    key = jax.random.fold_in(jax.random.key(trial.seed), 0)
-    params = nnx.state(model(nnx.Rngs(key)), nnx.Param)
-    return TrainState(params, optimizer(trial.hyperparameters["learning_rate"]).init(params))
+    params, model_state = network.init(jax.random.fold_in(jax.random.key(trial.seed), 0))
+    return TrainState(params, optimizer(trial.hyperparameters["learning_rate"]).init(params), model_state)
 
 
 def train_epoch(
@@ -117,37 +139,51 @@ def train_epoch(
     number: Array,
     examples: Examples,
     *,
-    apply: Apply,
+    network: Network,
     optimizer: OptimizerFn,
     batch_size: int,
+    last_batches: tuple[int, ...] = (),
 ) -> tuple[TrainState, EpochMeans]:
     """Trains on every example of the training part once, in a new order; the last batch may be smaller.
 
     Args:
       number: of the epoch, from 1. The order depends on it and on the seed.
+      last_batches: the sizes that a last batch can have, in ascending order, 0 for a whole one. Given, the last batch
+        is exactly that size, for networks that see the whole batch. Otherwise a mask leaves out what fills it up.
     """
     part = examples.parts[Part.TRAIN, trial.split_index]
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(trial.seed), 1), number)
-    order, size = shuffled(key, part), (part >= 0).sum()
+    order, size = shuffled(key, part), (part >= 0).sum(dtype=jnp.int32)
 
-    def step(i: Array, carry: tuple[TrainState, EpochMeans]) -> tuple[TrainState, EpochMeans]:
+    def step(carry: Carry, indices: Array) -> Carry:
         state, sums = carry
-        batch = lax.dynamic_slice_in_dim(order, i * batch_size, batch_size)
-        images, mask = load_images(examples, batch), batch >= 0
-        labels = examples.train_labels[trial.split_index, batch]
-        value_and_grad = jax.value_and_grad(objective, has_aux=True)
-        (value, correct), grads = value_and_grad(
-            state.params, trial, apply=apply, images=images, labels=labels, mask=mask
-        )
-        updates, opt_state = optimizer(trial.hyperparameters["learning_rate"]).update(
-            grads, state.opt_state, state.params
-        )
-        params = cast(Params, optax.apply_updates(state.params, with_weight_decay(updates, state.params, trial)))
-        return TrainState(params, opt_state), EpochMeans(sums.objective + mask.sum() * value, sums.accuracy + correct)
+        labels = examples.train_labels[trial.split_index, indices]
+        batch = Batch(load_images(examples, indices), labels, indices >= 0)
+        value_and_grad = jax.value_and_grad(functools.partial(objective, network=network), has_aux=True)
+        (value, aux), grads = value_and_grad(state.params, state.model_state, trial, batch)
+        num_correct, params, model_state = aux
+        transform = optimizer(trial.hyperparameters["learning_rate"])
+        updates, opt_state = transform.update(grads, state.opt_state, params)
+        params = cast(Params, optax.apply_updates(params, with_weight_decay(updates, params, trial)))
+        sums = EpochMeans(sums.objective + batch.mask.sum() * value, sums.accuracy + num_correct)
+        return TrainState(params, opt_state, model_state), sums
 
-    # Folds may differ by an example, so the number of steps is the trial's own, and no step is without an example.
-    num_batches = -(-size // batch_size)
-    state, sums = lax.fori_loop(0, num_batches, step, (state, EpochMeans(jnp.float32(0), jnp.float32(0))))
+    def whole_batch(i: Array, carry: Carry) -> Carry:
+        return step(carry, lax.dynamic_slice_in_dim(order, i * batch_size, batch_size))
+
+    def last_batch(batch_size: int, carry: Carry) -> Carry:
+        return step(carry, lax.dynamic_slice_in_dim(order, size - batch_size, batch_size)) if batch_size else carry
+
+    carry = state, EpochMeans(jnp.float32(0), jnp.float32(0))
+    if last_batches:
+        carry = lax.fori_loop(0, size // batch_size, whole_batch, carry)
+        which = jnp.searchsorted(jnp.array(last_batches), size % batch_size)
+        carry = lax.switch(which, [functools.partial(last_batch, size) for size in last_batches], carry)
+    else:
+        # Folds may differ by an example, so the number of steps is the trial's own, and no step is without an example.
+        num_batches = -(-size // batch_size)
+        carry = lax.fori_loop(0, num_batches, whole_batch, carry)
+    state, sums = carry
     return state, EpochMeans(sums.objective / size, sums.accuracy / size)
 
 
@@ -163,7 +199,7 @@ def with_weight_decay(updates: optax.Updates, params: Params, trial: Trial) -> o
 
 def shuffled(key: Array, indices: Array) -> Array:
     """Indices (L,) in random order, with the padding last."""
-    return indices[jnp.argsort(jnp.where(indices < 0, 2.0, jax.random.uniform(key, indices.shape)))]
+    return indices[jnp.argsort(jnp.where(indices < 0, 2.0, jax.random.uniform(key, indices.shape, jnp.float32)))]
 
 
 def load_images(examples: Examples, indices: Array) -> Array:

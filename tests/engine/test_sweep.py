@@ -195,7 +195,7 @@ def test_config_tells_how_to_run_it_again(nine_trials):
     config = nine_trials.config
     assert SweepConfig(**config["sweep"]) == SweepConfig(STRENGTHS, 3, train_size=None, dataset="small", **OPTIONS)
     assert config["num_params"] == 49 * 16 + 16 + 16 * 10 + 10
-    assert config["model"] == "mlp"
+    assert config["model"] == "MLP"
     assert config["device"] == jax.devices()[0].device_kind
     assert config["versions"]["jax"] == jax.__version__
     assert config["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))

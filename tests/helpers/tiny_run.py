@@ -16,7 +16,7 @@ from helpers.fake_data import images_like
 from l2jax.atomic import write_whole
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset
-from l2jax.engine import setup
+from l2jax.engine import plan
 from l2jax.engine.programs import COMPILER_OPTIONS
 from l2jax.engine.sweep import Sweep
 from l2jax.run import session
@@ -59,14 +59,15 @@ COMPILED: dict = {}
 @contextlib.contextmanager
 def compiled_quickly() -> Iterator[None]:
     """Sweeps of equal shapes share their programs, which XLA compiles with less care: these need not run fast."""
-    compile_programs = setup.compile_programs
+    compile_for = plan.compile_for
 
-    def remembered(trials, examples, **options):
-        key = len(trials.seed), tuple(array.shape for array in examples), *options.values()
+    def remembered(setup, num_trials, tuning):
+        config, shapes = setup.config, tuple(array.shape for array in setup.examples)
+        key = setup.own_model, setup.optimizer, config.batch_size, num_trials, tuning, setup.mesh, shapes
         if key not in COMPILED:
-            COMPILED[key] = compile_programs(trials, examples, **options)
+            COMPILED[key] = compile_for(setup, num_trials, tuning)
         return COMPILED[key]
 
-    patched = mock.patch.object(setup, "compile_programs", remembered)
+    patched = mock.patch.object(plan, "compile_for", remembered)
     with patched, mock.patch.dict(COMPILER_OPTIONS, plain.QUICKLY):
         yield

@@ -12,10 +12,12 @@ from helpers import plain
 from helpers.compare import as_in_sweeps, assert_close
 
 import l2jax
+from l2jax.network.model import make_network
+from l2jax.network.network import Network
 from l2jax.trial import train
 from l2jax.trial.evaluate import evaluate
 from l2jax.trial.kernels import penalty
-from l2jax.trial.train import Examples, Part, Trial
+from l2jax.trial.train import Batch, Examples, Part, Trial
 
 
 def trial(l2=0.0, learning_rate=1.0, weight_decay=0.0, label_smoothing=0.0, seed=0, split_index=0):
@@ -40,9 +42,10 @@ def kernels_and_others(params):
     return [[p[...] for path, p in flat if (path[-1] == "kernel") == wanted] for wanted in (True, False)]
 
 
-def apply_of(network):
-    graphdef = nnx.graphdef(network)
-    return lambda params, images: nnx.merge(graphdef, params)(images)
+def stateless(module):
+    """The functions of a module whose only variables are its parameters, written without the package's own."""
+    graphdef, initial = nnx.split(module)
+    return Network(lambda _: (initial, ()), lambda p, state, x, _: (nnx.merge(graphdef, p)(x), p, state), False)
 
 
 # Penalty and objective
@@ -68,16 +71,16 @@ def test_objective_averages_over_the_mask():
     real = np.array([True, False, True, True, False, False, True])
     params = nnx.state(network)
     value_and_grad = jax.value_and_grad(train.objective, has_aux=True)
-    value_and_grad = plain.jit(functools.partial(value_and_grad, params, trial(0.2), apply=apply_of(network)))
-    masked = value_and_grad(images=images, labels=labels, mask=real)
-    alone = value_and_grad(images=images[real], labels=labels[real], mask=np.ones(4, bool))
+    value_and_grad = plain.jit(functools.partial(value_and_grad, params, (), trial(0.2), network=stateless(network)))
+    masked = value_and_grad(Batch(images, labels, real))
+    alone = value_and_grad(Batch(images[real], labels[real], np.ones(4, bool)))
     assert_close(masked, alone)
     logits = np.asarray(network(images[real]), np.float64)
     sum_of_squares = sum((k**2).sum() for k in plain.kernels(params))
     np.testing.assert_allclose(
         masked[0][0], plain.cross_entropy(logits, labels[real]) + 0.1 * sum_of_squares, rtol=1e-6
     )
-    assert masked[0][1] == (logits.argmax(1) == labels[real]).sum()
+    assert masked[0][1][0] == (logits.argmax(1) == labels[real]).sum()
 
 
 # One epoch. Image i is white in pixel i alone: row i of a linear network's kernel moves when example i is used.
@@ -100,8 +103,9 @@ def halving_sgd(learning_rate):
 
 @plain.jit
 def trained_kernel(trial, epoch, examples):
-    state = train.init(trial, model=lambda rngs: Linear(), optimizer=halving_sgd)
-    options = {"apply": apply_of(Linear()), "optimizer": halving_sgd, "batch_size": BATCH}
+    options = {"network": stateless(Linear()), "optimizer": halving_sgd}
+    state = train.init(trial, **options)
+    options["batch_size"] = BATCH
     state, _ = train.train_epoch(state, trial, epoch, examples, **options)
     return plain.kernels(state.params)[0]
 
@@ -141,7 +145,7 @@ def test_order_does_not_depend_on_padding():
 
 
 def test_initial_params_depend_on_the_seed_alone():
-    init = plain.jit(functools.partial(train.init, model=mlp, optimizer=optax.adam))
+    init = plain.jit(functools.partial(train.init, network=make_network(mlp, (2, 3, 1)), optimizer=optax.adam))
 
     def params(**kwargs):
         return jax.tree.leaves(init(trial(**kwargs)).params)
@@ -172,7 +176,7 @@ def test_on_blank_images_each_step_scales_the_kernels():
         lambda p: (rng.normal(0, 0.1, p.shape) * (p.ndim > 1)).astype(np.float32), nnx.state(network)
     )
     rate = 0.125
-    options = {"apply": apply_of(network), "optimizer": optax.sgd, "batch_size": 4}
+    options = {"network": stateless(network), "optimizer": optax.sgd, "batch_size": 4}
     one_epoch = as_in_sweeps(functools.partial(train.train_epoch, **options))
     bias = np.zeros(10)
     for epoch in (1, 2):
@@ -182,7 +186,7 @@ def test_on_blank_images_each_step_scales_the_kernels():
             bias -= rate * (probabilities - np.bincount(batch, minlength=10) / len(batch))
 
     for l2 in (0.0, 0.4, 8.0, 20.0):  # 8: to 0 at once; 20: by a factor of -1.5
-        state = train.TrainState(initial, optax.sgd(rate).init(initial))
+        state = train.TrainState(initial, optax.sgd(rate).init(initial), ())
         for epoch in (1, 2):
             state, _ = one_epoch(state, trial(l2, rate), epoch, examples)
         kernels, biases = kernels_and_others(state.params)
@@ -202,11 +206,11 @@ def test_evaluation_averages_over_the_examples_of_a_part():
     parts[Part.VAL, 1, :9] = chosen = rng.permutation(30)[:9]  # two batches of 4 and one of 1
     wrong = (labels + 1) % 3
     examples = Examples(images, labels, np.stack([labels, wrong]), parts)
-    apply = apply_of(nnx.eval_shape(lambda: mlp(nnx.Rngs(0))))
-    state = train.TrainState(plain.initial(mlp, 0), None)
-    evaluate_part = plain.jit(functools.partial(evaluate, apply=apply, batch_size=4))
+    network = stateless(nnx.eval_shape(lambda: mlp(nnx.Rngs(0))))
+    state = train.TrainState(plain.initial(mlp, 0), None, ())
+    evaluate_part = plain.jit(functools.partial(evaluate, network=network, batch_size=4))
     evaluation = evaluate_part(state, trial(l2=0.5, split_index=1), Part.VAL, examples)
-    logits = np.asarray(apply(state.params, plain.as_floats(images[chosen])), np.float64)
+    logits = np.asarray(network.apply(state.params, (), plain.as_floats(images[chosen]), False)[0], np.float64)
     np.testing.assert_allclose(evaluation.loss, plain.cross_entropy(logits, labels[chosen]), rtol=1e-6)
     np.testing.assert_allclose(evaluation.accuracy, (logits.argmax(1) == labels[chosen]).mean(), rtol=1e-6)
     sum_of_squares = sum((np.asarray(k, np.float64) ** 2).sum() for k in plain.kernels(state.params))

@@ -1,0 +1,65 @@
+"""Flax NNX modules as pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from l2jax.network.network import ModelState, Network, Params, mode_arguments
+
+
+def from_nnx(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
+    """The network that a constructor makes.
+
+    The state is every variable but `nnx.Param`, and arrays that are attributes. In it, random keys are the integers
+    that they consist of, because only these can be written to files.
+    """
+    traced: list[Any] = []
+
+    def split(key: Array) -> tuple[Params, ModelState]:
+        # Flax takes an attribute that is an array as data, but one that is a tracer as static, which would leak it.
+        for array in (key, jnp.zeros(())):
+            nnx.register_data_type(type(array))
+        graphdef, params, state = nnx.split(construct(nnx.Rngs(key)), nnx.Param, ...)
+        traced[:] = graphdef, [_is_key(leaf) for leaf in jax.tree.leaves(state)]
+        return params, state
+
+    def init(key: Array) -> tuple[Params, ModelState]:
+        params, state = split(key)
+        return params, _keys_to_data(state)
+
+    def apply(params: Params, state: ModelState, images: Array, train: bool) -> tuple[Array, Params, ModelState]:
+        # A copy, because variables that belong to an outer trace cannot be written to inside a loop.
+        module = nnx.merge(graphdef, params, _data_to_keys(state, are_keys), copy=True)
+        module.train() if train else module.eval()
+        logits = module(images, **mode_arguments(module.__call__, train))
+        _, params, after = nnx.split(module, nnx.Param, ...)
+        after = dict(nnx.to_flat_state(cast(nnx.State, after)))
+        # Variables that a call adds, such as intermediates, are left behind.
+        paths = [path for path, _ in nnx.to_flat_state(state)]
+        return logits, params, _keys_to_data(nnx.from_flat_state([(path, after[path]) for path in paths]))
+
+    _, state = jax.eval_shape(split, jax.random.key(0))
+    graphdef, are_keys = traced
+    variables = [variable for _, variable in nnx.to_flat_state(state)]
+    uses_batch = any(isinstance(v, nnx.Variable) and not isinstance(v, nnx.RngState) for v in variables)
+    return Network(init, apply, uses_batch)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _keys_to_data(state: ModelState) -> ModelState:
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
+
+
+def _data_to_keys(state: ModelState, are_keys: list[bool]) -> ModelState:
+    leaves, structure = jax.tree.flatten(state)
+    wrapped = [jax.random.wrap_key_data(leaf) if key else leaf for leaf, key in zip(leaves, are_keys, strict=True)]
+    return jax.tree.unflatten(structure, wrapped)
