@@ -6,13 +6,24 @@ import dataclasses
 import math
 import operator
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from l2jax.errors import InvalidInputError
 from l2jax.hyperparameters import Hyperparameter, Values, parse_values
 
 DEFAULT_STRENGTHS = "0 log:1e-3:1e-1:3"
 MAX_TRIALS = MAX_EPOCHS = 1_000_000
+
+
+if TYPE_CHECKING:
+
+    class SweptValues:
+        """A field that takes any `Values` and holds numbers: the form in which type checkers understand that."""
+
+        def __get__(self, config: SweepConfig | None, cls: type[SweepConfig]) -> tuple[float, ...]: ...
+        def __set__(self, config: SweepConfig, values: Values) -> None: ...
+else:  # as tyro reads it
+    SweptValues = tuple[float, ...]
 
 
 def _swept(option: str, default: Values, hyperparameter: Hyperparameter) -> Any:
@@ -51,13 +62,13 @@ class SweepConfig:
       InputError: for an option that cannot be used, whatever the data set.
     """
 
-    l2: tuple[float, ...] = _swept("l2", DEFAULT_STRENGTHS, Hyperparameter("L2 strength", 0, 1e12))
+    l2: SweptValues = _swept("l2", DEFAULT_STRENGTHS, Hyperparameter("L2 strength", 0, 1e12))
     seeds: int = 5
     epochs: int = 20
     batch_size: int = 32
-    learning_rate: tuple[float, ...] = _swept("learning_rate", 1e-3, Hyperparameter("learning rate", 1e-30, 1e30))
-    weight_decay: tuple[float, ...] = _swept("weight_decay", 0.0, Hyperparameter("decoupled weight decay", 0, 1e12))
-    label_smoothing: tuple[float, ...] = _swept(
+    learning_rate: SweptValues = _swept("learning_rate", 1e-3, Hyperparameter("learning rate", 1e-30, 1e30))
+    weight_decay: SweptValues = _swept("weight_decay", 0.0, Hyperparameter("decoupled weight decay", 0, 1e12))
+    label_smoothing: SweptValues = _swept(
         "label_smoothing", 0.0, Hyperparameter("label smoothing", 0, 1, below_high=True)
     )
     train_size: int | None = 400

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import optax
 from numpy.typing import ArrayLike
@@ -75,17 +75,14 @@ def sweep(
     if train_size == "auto":
         train_size = SweepConfig.train_size if isinstance(dataset, str) else None
     data = dataset if isinstance(dataset, str) else as_dataset(dataset)
-    hyperparameters: dict[str, Any] = {  # the config converts them
-        "l2": l2,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing,
-    }
     config = SweepConfig(
-        **hyperparameters,
+        l2=l2,
         seeds=seeds,
         epochs=epochs,
         batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
         train_size=train_size,
         val_size=val_size,
         folds=folds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,18 @@ class EpochRecord(NamedTuple):
     def examples_per_second(self) -> float:
         """Trial-examples: examples trained, times trials."""
         return self.num_examples / self.seconds
+
+    @property
+    def epoch(self) -> int:
+        """Deprecated: use `number`."""
+        warnings.warn("EpochRecord.epoch is now EpochRecord.number", DeprecationWarning, stacklevel=2)
+        return self.number
+
+    @property
+    def trials(self) -> tuple[int, ...]:
+        """Deprecated: use `indices`."""
+        warnings.warn("EpochRecord.trials is now EpochRecord.indices", DeprecationWarning, stacklevel=2)
+        return self.indices
 
 
 @dataclasses.dataclass

@@ -235,3 +235,12 @@ def test_what_cannot_be_used_is_refused_in_one_line(small, option, value, given)
 def test_unknown_option_is_an_error(small):
     with pytest.raises(TypeError, match="epoch"):
         sweep_small(small, [0.0], 1, epoch=3)
+
+
+def test_old_names_work_and_warn(small):
+    sweep = Sweep(SweepConfig((0.0,), 1, train_size=40, val_size=40, epochs=1), small, model=mlp)
+    with pytest.warns(DeprecationWarning, match=r"Sweep\.plan is now Sweep\.compile"):
+        assert sweep.plan is sweep.compile()
+    (record,) = sweep.epochs()
+    with pytest.warns(DeprecationWarning, match=r"Sweep\.history is now Sweep\.ledger\.records"):
+        assert [old.indices for old in sweep.history] == [record.indices]
