@@ -1,4 +1,4 @@
-"""What a sweep is: its options, their checks, and sweeps by name. No JAX here, so that `--help` stays quick."""
+"""The options of a sweep, their checks, and sweeps by name. No JAX here, so that `--help` stays quick."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     for field in dataclasses.fields(SweepConfig)
     if "hyperparameter" in field.metadata
 }
-"""What a sweep can take several values of, by the name of its field."""
+"""The hyperparameters that a sweep can take several values of, by the names of their fields."""
 
 EXECUTION_OPTIONS = ("data_dir", "devices", "trials_at_once", "autotune")
 """Options that change the results by rounding at most."""

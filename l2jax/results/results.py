@@ -133,8 +133,8 @@ class Results:
         slack = best[f"{metric}_se"]
         if rule == "1se" and not math.isnan(slack):
             others = [name for name in self.swept if name != "l2"]
-            near = (cost <= cost.min() + slack) & (table[others] == best[others]).all(axis=1)
-            best = table[near].sort_values("l2").iloc[-1]
+            is_near = (cost <= cost.min() + slack) & (table[others] == best[others]).all(axis=1)
+            best = table[is_near].sort_values("l2").iloc[-1]
         return {name: float(best[name]) for name in self.swept}
 
     def best_trial(self) -> dict[str, float]:

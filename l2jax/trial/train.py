@@ -22,7 +22,7 @@ OptimizerFn = Callable[[Array], optax.GradientTransformation]
 
 
 class Trial(NamedTuple):
-    """What differs between trials.
+    """The scalars that differ between trials.
 
     Attributes:
       hyperparameters: scalars by name:
