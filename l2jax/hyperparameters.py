@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from l2jax.errors import InvalidInputError
 
 Values = float | str | Iterable[float | str]
-"""Values as a person writes them: a number, a grid "log:LOW:HIGH:COUNT", a string of several, or any number of these."""
+"""Values as a person writes them: numbers and grids "log:LOW:HIGH:COUNT", one, several, or several in a string."""
 
 MAX_VALUES = 1_000_000
 

@@ -16,7 +16,7 @@ PACKAGES = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 class Method(NamedTuple):
-    """How a sweep is computed. The same method gives bitwise the same results on the same devices."""
+    """The way in which a sweep is computed. The same method gives bitwise the same results on the same devices."""
 
     trials_at_once: int
     tuning: Tuning

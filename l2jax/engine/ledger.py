@@ -52,7 +52,7 @@ class EpochRecord(NamedTuple):
 
 @dataclasses.dataclass
 class Ledger:
-    """What is known of each of T trials. E is the number of epochs there is room for; those not trained yet are NaN.
+    """Everything that is known of each of T trials. There is room for E epochs; those not trained yet are NaN.
 
     Attributes:
       num_epochs: that each trial is to train for.

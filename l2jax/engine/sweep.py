@@ -172,7 +172,7 @@ class Sweep:
 
     @property
     def epochs_left(self) -> int:
-        """How many records `epochs()` has yet to yield; before `compile()`, as if the memory held all trials."""
+        """The number of records left for `epochs()` to yield; before `compile()`, as if the memory held all trials."""
         at_once = self.method.trials_at_once if self.method else self.config.trials_at_once or self.num_trials
         unfinished = self.ledger.unfinished().items()
         return sum(math.ceil(len(indices) / at_once) * (self.config.epochs - done) for done, indices in unfinished)
@@ -190,7 +190,7 @@ class Sweep:
         return collect(ledger, self.axes, self.setup.layers, self.description())
 
     def description(self) -> dict[str, Any]:
-        """What a reader of the results needs to know to run the sweep again; JSON values."""
+        """Everything that a reader of the results needs to run the sweep again; JSON values."""
         return describe(self.setup, self.method, self.seconds)
 
     def snapshot(self) -> Snapshot:

@@ -18,7 +18,7 @@ from l2jax.trial.kernels import penalty
 from l2jax.trial.train import Examples, Part, Trial
 
 
-def trial(l2=0.0, learning_rate=1.0, weight_decay=0.0, label_smoothing=0.0, seed=0, split_index=0):
+def trial(l2=0.0, learning_rate=1.0, *, weight_decay=0.0, label_smoothing=0.0, seed=0, split_index=0):
     hyperparameters = {"l2": l2, "learning_rate": learning_rate}
     hyperparameters |= {"weight_decay": weight_decay, "label_smoothing": label_smoothing}
     scalars = {name: np.float32(value) for name, value in hyperparameters.items()}
@@ -40,7 +40,7 @@ def kernels_and_others(params):
     return [[p[...] for path, p in flat if (path[-1] == "kernel") == wanted] for wanted in (True, False)]
 
 
-def apply_of(network):
+def make_apply(network):
     graphdef = nnx.graphdef(network)
     return lambda params, images: nnx.merge(graphdef, params)(images)
 
@@ -68,7 +68,7 @@ def test_objective_averages_over_the_mask():
     real = np.array([True, False, True, True, False, False, True])
     params = nnx.state(network)
     value_and_grad = jax.value_and_grad(train.objective, has_aux=True)
-    value_and_grad = plain.jit(functools.partial(value_and_grad, params, trial(0.2), apply=apply_of(network)))
+    value_and_grad = plain.jit(functools.partial(value_and_grad, params, trial(0.2), apply=make_apply(network)))
     masked = value_and_grad(images=images, labels=labels, mask=real)
     alone = value_and_grad(images=images[real], labels=labels[real], mask=np.ones(4, bool))
     assert_close(masked, alone)
@@ -101,13 +101,13 @@ def halving_sgd(learning_rate):
 @plain.jit
 def trained_kernel(trial, epoch, examples):
     state = train.init(trial, model=lambda rngs: Linear(), optimizer=halving_sgd)
-    options = {"apply": apply_of(Linear()), "optimizer": halving_sgd, "batch_size": BATCH}
+    options = {"apply": make_apply(Linear()), "optimizer": halving_sgd, "batch_size": BATCH}
     state, _ = train.train_epoch(state, trial, epoch, examples, **options)
     return plain.kernels(state.params)[0]
 
 
 def moves(seed=0, epoch=1, padding=2):
-    """How far one epoch moves each row of the kernel from 0: (N,)."""
+    """The distances by which one epoch moves each row of the kernel from 0: (N,)."""
     images = 255 * np.eye(NUM_EXAMPLES, dtype=np.uint8).reshape(NUM_EXAMPLES, 1, NUM_EXAMPLES, 1)
     indices = np.r_[np.arange(NUM_EXAMPLES), np.full(padding, -1)].astype(np.int32)
     labels = np.zeros(NUM_EXAMPLES, np.int32)
@@ -172,7 +172,7 @@ def test_on_blank_images_each_step_scales_the_kernels():
         lambda p: (rng.normal(0, 0.1, p.shape) * (p.ndim > 1)).astype(np.float32), nnx.state(network)
     )
     rate = 0.125
-    options = {"apply": apply_of(network), "optimizer": optax.sgd, "batch_size": 4}
+    options = {"apply": make_apply(network), "optimizer": optax.sgd, "batch_size": 4}
     one_epoch = as_in_sweeps(functools.partial(train.train_epoch, **options))
     bias = np.zeros(10)
     for epoch in (1, 2):
@@ -202,7 +202,7 @@ def test_evaluation_averages_over_the_examples_of_a_part():
     parts[Part.VAL, 1, :9] = chosen = rng.permutation(30)[:9]  # two batches of 4 and one of 1
     wrong = (labels + 1) % 3
     examples = Examples(images, labels, np.stack([labels, wrong]), parts)
-    apply = apply_of(nnx.eval_shape(lambda: mlp(nnx.Rngs(0))))
+    apply = make_apply(nnx.eval_shape(lambda: mlp(nnx.Rngs(0))))
     state = train.TrainState(plain.initial(mlp, 0), None)
     evaluate_part = plain.jit(functools.partial(evaluate, apply=apply, batch_size=4))
     evaluation = evaluate_part(state, trial(l2=0.5, split_index=1), Part.VAL, examples)
