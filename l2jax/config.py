@@ -32,7 +32,7 @@ def _swept(option: str, default: Values, hyperparameter: Hyperparameter) -> Any:
     return dataclasses.field(default=values, metadata={"hyperparameter": hyperparameter})
 
 
-# Hyperparameters are limited to far beyond what trains, but to what float32 can square: an overflow hides divergence.
+# Hyperparameters may be far larger than what trains, but float32 can square them: an overflow would hide divergence.
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
     """One sweep: every combination of hyperparameters, trained from every seed on every fold.
@@ -47,7 +47,7 @@ class SweepConfig:
       learning_rate: Learning rates of Adam; same syntax as --l2.
       weight_decay: Decoupled weight decays, as in AdamW.
       label_smoothing: Label smoothings; same syntax as --l2.
-      train_size: Training examples per trial; with folds, those dealt.
+      train_size: Training examples per trial; with folds, in all folds together.
       val_size: Examples held out; "test": the test set instead.
       folds: Cross-validation folds; 1 holds out --val-size.
       label_noise: Fraction of training labels made wrong.
@@ -55,7 +55,7 @@ class SweepConfig:
       data_dir: Folder of the data sets of tensorflow-datasets.
       bfloat16: Multiply matrices in bfloat16; sum in float32.
       devices: Devices to use; on CPU one device is one core.
-      trials_at_once: Trials to hold in memory; "all": that fit.
+      trials_at_once: Trials to hold in memory; "all": as many as fit.
       autotune: Time the ways to compute; keep the fastest.
 
     Raises:

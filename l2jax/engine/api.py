@@ -55,8 +55,8 @@ def sweep(
       learning_rate: learning rates, which `optimizer` gets.
       weight_decay: decoupled weight decays, as in AdamW, of kernels.
       label_smoothing: the part of a label that is spread over all classes.
-      train_size: training examples per trial; with folds, those dealt. None: all; "auto": 400 of a data set given by
-        name, otherwise all.
+      train_size: training examples per trial; with folds, in all folds together. None: all; "auto": 400 of a data set
+        given by name, otherwise all.
       val_size: examples held out for validation; "test": the test set instead.
       folds: cross-validation folds; 1 holds out `val_size` examples.
       label_noise: fraction of the training labels to make wrong.

@@ -107,7 +107,7 @@ class Ledger:
         self.tested[rows] = False
 
     def make_room(self, num_epochs: int) -> None:
-        """Makes the arrays longer until so many epochs fit, at least twice as long each time."""
+        """Makes the arrays longer until this many epochs fit, at least twice as long each time."""
         if num_epochs <= (room := self.chunks.shape[1]):
             return
         more = min(max(num_epochs, 2 * room), self.num_epochs) - room

@@ -222,7 +222,7 @@ class Sweep:
             self.waiting |= zip(restored, tree_unstack(state), strict=True)
 
     def reproduce(self, description: dict[str, Any]) -> None:
-        """Computes as the sweep that is so described, bitwise, if this one has its trials, devices and options.
+        """Computes in the same way as the described sweep, bitwise, if trials, devices and options are the same.
 
         Call it before `compile()`. The chunks get the same size, whatever memory is free now.
         """

@@ -68,7 +68,7 @@ def conv_general_dilated(
         raise NotImplementedError(f"l2jax.ops convolves all {lhs.shape[3]} channels with all, not in feature groups")
     if out_sharding is not None:
         raise NotImplementedError("l2jax.ops has no out_sharding")
-    # Padding a copy is one pass; slices of an expression that pads would each test where they are.
+    # A padded copy takes one pass; otherwise each slice tests at every position whether it lies in the padding.
     padded = jnp.pad(lhs, _pads(lhs, rhs.shape[:2], window_strides, padding))
     return _conv(padded, rhs, tuple(window_strides), precision, preferred_element_type)
 

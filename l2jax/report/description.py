@@ -8,7 +8,7 @@ from l2jax.results.results import Results
 
 
 def training(results: Results) -> str:
-    """One sentence on what was trained, from the data and as far as the config tells."""
+    """One sentence on what was trained, from the data and as far as the config says."""
     data, config = results.data, results.config.get("sweep", {})
     sizes = {str(name): size for name, size in data["diverged"].sizes.items()}
     names = {name: hyperparameter.name for name, hyperparameter in HYPERPARAMETERS.items()}

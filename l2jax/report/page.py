@@ -1,7 +1,7 @@
-"""One page that says what was done, what came out, how sure it is, and how to reproduce it.
+"""One page about runs: their settings, outcome and uncertainty, and the command that reproduces them.
 
-It is a file of its own: styles, numbers and the script that draws (Plotly, gzipped, 2 MB of it) are inside, and its
-content security policy forbids the browser any request. Browsers of 2023 and later unpack it.
+The file contains everything: styles, numbers and the script that draws (Plotly, gzipped, 2 MB of it). Its content
+security policy forbids the browser any request. Browsers of 2023 and later unpack it.
 """
 
 from __future__ import annotations

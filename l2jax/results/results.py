@@ -31,10 +31,7 @@ DESCRIPTIONS = (
     | {name: (metric.long_name, metric.unit) for name, metric in METRICS.items()}
 )
 """The long name and the unit of each variable, as files hold them."""
-AVERAGED = (
-    *(name for name, metric in METRICS.items() if metric.dims == EPOCH),
-    *("test_loss", "test_accuracy", "gap"),
-)
+AVERAGED = (*(name for name, metric in METRICS.items() if metric.dims == EPOCH), "test_loss", "test_accuracy", "gap")
 """The columns of `Results.settings_table` that are means."""
 
 

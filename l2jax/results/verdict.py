@@ -164,8 +164,8 @@ def _early_stopping(results: Results) -> list[Finding]:
         return []
     stopped = comparisons.early_stopped(results)
     best, weakest = stopped.best(), float(stopped.data["l2"].min())
-    where = "without L2" if best == 0 else f"at {strength(best)}" + (", the weakest tried" if best == weakest else "")
-    lead = f"With each trial taken at its best epoch, the lowest mean validation loss is {where}."
+    place = "without L2" if best == 0 else f"at {strength(best)}" + (", the weakest tried" if best == weakest else "")
+    lead = f"With each trial taken at its best epoch, the lowest mean validation loss is {place}."
     return [Finding("Early stopping", lead, _changes(comparisons.outcomes(stopped), ["val_loss"], best))]
 
 

@@ -41,14 +41,24 @@ class Trial(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """The state that training updates."""
+    """The state that training updates.
+
+    Attributes:
+      params: the learned arrays.
+      opt_state: the optimizer's state, as optax makes it.
+    """
 
     params: Params
     opt_state: optax.OptState
 
 
 class EpochMeans(NamedTuple):
-    """Means over the examples of an epoch, each measured just before the step that learns from it, as Keras does."""
+    """Means over the examples of an epoch, each measured just before the step that learns from it, as Keras does.
+
+    Attributes:
+      objective: of cross-entropy with smoothed labels plus the penalty.
+      accuracy: the fraction of examples that are classified correctly.
+    """
 
     objective: Array
     accuracy: Array
