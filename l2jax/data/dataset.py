@@ -29,7 +29,7 @@ class Dataset:
     type become int32.
 
     Attributes:
-      name: for the reader.
+      name: shown to people, and stored in the config.
       images: (N, H, W, C), uint8, 0 to 255.
       labels: (N,), int32, in range(num_classes).
       num_classes: the number of classes.

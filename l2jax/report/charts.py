@@ -1,4 +1,4 @@
-"""Charts against strength: what each ended with, by itself, by learning rate, and in several runs."""
+"""Charts against strength: outcomes of one run, also by learning rate, and of several runs."""
 
 from __future__ import annotations
 
