@@ -110,15 +110,15 @@ def train_keras(dataset: l2jax.Dataset, epochs: int, seeds: int) -> dict[str, np
     accuracy while training.
     """
     x, x_test = (images.astype("float32") / 255 for images in (dataset.images, dataset.test_images))
-    reported = []
+    histories = []
     for c in STRENGTHS:
         for _ in range(seeds):
             model = cnn(2 * c, LEARNING_RATE)
             model.compile(model.optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
             test = x_test, dataset.test_labels
             fit = model.fit(x, dataset.labels, batch_size=BATCH_SIZE, epochs=epochs, validation_data=test, verbose=0)
-            reported.append({name: values[-1] for name, values in fit.history.items()})
-    return {name: np.array([row[name] for row in reported]).reshape(-1, seeds) for name in reported[0]}
+            histories.append({name: values[-1] for name, values in fit.history.items()})
+    return {name: np.array([row[name] for row in histories]).reshape(-1, seeds) for name in histories[0]}
 
 
 def main() -> int:
@@ -136,10 +136,10 @@ def main() -> int:
     print("|---|---|---|---|---|")
     largest = 0.0
     for c in STRENGTHS:
-        by_own, by_same = (steps(dataset, c, adam) for adam in (optax.adam, keras_adam))
-        own, same = (np.abs(pair[:, 0] / pair[:, 1] - 1).max() for pair in (by_own, by_same))
+        by_own_adam, by_same_adam = (steps(dataset, c, adam) for adam in (optax.adam, keras_adam))
+        own, same = (np.abs(pair[:, 0] / pair[:, 1] - 1).max() for pair in (by_own_adam, by_same_adam))
         largest = max(largest, same)
-        print(f"| {c:g} | {by_own[0, 0]:.6f} | {by_own[-1, 0]:.6f} | {own:.1e} | {same:.1e} |")
+        print(f"| {c:g} | {by_own_adam[0, 0]:.6f} | {by_own_adam[-1, 0]:.6f} | {own:.1e} | {same:.1e} |")
 
     begin = time.perf_counter()
     ours = train_l2jax(dataset, options.epochs, options.seeds)

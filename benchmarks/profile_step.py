@@ -1,4 +1,4 @@
-"""Which operations the time of a training step is spent on.
+"""Measures which operations the time of a training step is spent on.
 
     python benchmarks/profile_step.py
 

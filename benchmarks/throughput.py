@@ -1,4 +1,4 @@
-"""How fast l2jax trains a sweep, side by side with what people use instead and with what the machine could do.
+"""Measures how fast l2jax trains a sweep, beside what people use instead and what the machine could do.
 
     python benchmarks/throughput.py [--quick] [--output DIR]
 

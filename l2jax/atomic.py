@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and checksums that tell whether they still are as they were written."""
+"""Files that appear whole or not at all, and checksums that show whether they changed since they were written."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from l2jax.config import DEFAULT_STRENGTHS, RECIPES, SweepConfig
+from l2jax.config import DEFAULT_STRENGTHS, RECIPES, SweepConfig, SweptValues
 from l2jax.errors import InputError, InvalidInputError
 from l2jax.results.files import read_config
 from l2jax.run.options import RunOptions
@@ -178,7 +178,7 @@ def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         return [none if default is None else str(default)]
 
     types: dict[Any, tuple[str, Callable[[list[str]], object]]] = {
-        tuple: ("FLOAT ...", tuple),
+        get_origin(SweptValues): ("FLOAT ...", tuple),
         int: ("INT", one(int)),
         int | None: ("INT|all", one(lambda word: None if word == "all" else int(word))),
         float: ("FLOAT", one(float)),

@@ -1,4 +1,4 @@
-"""What a sweep is: its options, their checks, and sweeps by name. No JAX here, so that `--help` stays quick."""
+"""The options of a sweep, their checks, and sweeps by name. No JAX here, so that `--help` stays quick."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from l2jax.errors import InvalidInputError
 from l2jax.hyperparameters import Hyperparameter, Values, parse_values
@@ -15,13 +15,24 @@ DEFAULT_STRENGTHS = "0 log:1e-3:1e-1:3"
 MAX_TRIALS = MAX_EPOCHS = 1_000_000
 
 
+if TYPE_CHECKING:
+
+    class SweptValues:
+        """A field that takes any `Values` and holds numbers: the form in which type checkers understand that."""
+
+        def __get__(self, config: SweepConfig | None, cls: type[SweepConfig]) -> tuple[float, ...]: ...
+        def __set__(self, config: SweepConfig, values: Values) -> None: ...
+else:  # as tyro reads it
+    SweptValues = tuple[float, ...]
+
+
 def _swept(option: str, default: Values, hyperparameter: Hyperparameter) -> Any:
     """A field of `SweepConfig` that takes several values."""
     values = parse_values(option, hyperparameter, default)
     return dataclasses.field(default=values, metadata={"hyperparameter": hyperparameter})
 
 
-# Hyperparameters are limited to far beyond what trains, but to what float32 can square: an overflow hides divergence.
+# Hyperparameters may be far larger than what trains, but float32 can square them: an overflow would hide divergence.
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
     """One sweep: every combination of hyperparameters, trained from every seed on every fold.
@@ -36,7 +47,7 @@ class SweepConfig:
       learning_rate: Learning rates of Adam; same syntax as --l2.
       weight_decay: Decoupled weight decays, as in AdamW.
       label_smoothing: Label smoothings; same syntax as --l2.
-      train_size: Training examples per trial; with folds, those dealt.
+      train_size: Training examples per trial; with folds, in all folds together.
       val_size: Examples held out; "test": the test set instead.
       folds: Cross-validation folds; 1 holds out --val-size.
       label_noise: Fraction of training labels made wrong.
@@ -44,20 +55,20 @@ class SweepConfig:
       data_dir: Folder of the data sets of tensorflow-datasets.
       bfloat16: Multiply matrices in bfloat16; sum in float32.
       devices: Devices to use; on CPU one device is one core.
-      trials_at_once: Trials to hold in memory; "all": that fit.
+      trials_at_once: Trials to hold in memory; "all": as many as fit.
       autotune: Time the ways to compute; keep the fastest.
 
     Raises:
       InputError: for an option that cannot be used, whatever the data set.
     """
 
-    l2: tuple[float, ...] = _swept("l2", DEFAULT_STRENGTHS, Hyperparameter("L2 strength", 0, 1e12))
+    l2: SweptValues = _swept("l2", DEFAULT_STRENGTHS, Hyperparameter("L2 strength", 0, 1e12))
     seeds: int = 5
     epochs: int = 20
     batch_size: int = 32
-    learning_rate: tuple[float, ...] = _swept("learning_rate", 1e-3, Hyperparameter("learning rate", 1e-30, 1e30))
-    weight_decay: tuple[float, ...] = _swept("weight_decay", 0.0, Hyperparameter("decoupled weight decay", 0, 1e12))
-    label_smoothing: tuple[float, ...] = _swept(
+    learning_rate: SweptValues = _swept("learning_rate", 1e-3, Hyperparameter("learning rate", 1e-30, 1e30))
+    weight_decay: SweptValues = _swept("weight_decay", 0.0, Hyperparameter("decoupled weight decay", 0, 1e12))
+    label_smoothing: SweptValues = _swept(
         "label_smoothing", 0.0, Hyperparameter("label smoothing", 0, 1, below_high=True)
     )
     train_size: int | None = 400
@@ -134,7 +145,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     for field in dataclasses.fields(SweepConfig)
     if "hyperparameter" in field.metadata
 }
-"""What a sweep can take several values of, by the name of its field."""
+"""The hyperparameters that a sweep can take several values of, by the names of their fields."""
 
 EXECUTION_OPTIONS = ("data_dir", "devices", "trials_at_once", "autotune")
 """Options that change the results by rounding at most."""

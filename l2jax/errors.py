@@ -1,4 +1,4 @@
-"""What is wrong with something that a person gave, in one line."""
+"""Errors in what a person gave, each in one line."""
 
 from __future__ import annotations
 

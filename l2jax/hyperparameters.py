@@ -1,4 +1,4 @@
-"""A hyperparameter: what it is called, which values it may take, and how they are written."""
+"""A hyperparameter: its name, the values that it may take, and the ways to write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from l2jax.errors import InvalidInputError
 
 Values = float | str | Iterable[float | str]
-"""How values are given: a number, a grid "log:LOW:HIGH:COUNT", a string of several, or any number of these."""
+"""Values as a person writes them: numbers and grids "log:LOW:HIGH:COUNT", one, several, or several in a string."""
 
 MAX_VALUES = 1_000_000
 
@@ -38,13 +38,13 @@ class Hyperparameter:
         return f"numbers >= {low} and < {high}" if self.below_high else f"numbers from {low} to {high}"
 
 
-def parse_values(option: str, hyperparameter: Hyperparameter, given: Values) -> tuple[float, ...]:
+def parse_values(option: str, hyperparameter: Hyperparameter, values: Values) -> tuple[float, ...]:
     """Reads the values of a hyperparameter.
 
     Args:
       option: its name in the API, for errors.
-      given: numbers (0.001, "1e-3") and logarithmic grids ("log:LOW:HIGH:COUNT", both ends included), mixed freely; one
-        string may hold several, separated by spaces.
+      values: numbers (0.001, "1e-3") and logarithmic grids ("log:LOW:HIGH:COUNT", both ends included), mixed freely;
+        one string may hold several, separated by spaces.
 
     Returns:
       The values in the order in which they were given.
@@ -53,20 +53,20 @@ def parse_values(option: str, hyperparameter: Hyperparameter, given: Values) -> 
       InputError: for a value that is not accepted, a value that comes twice, or no value at all.
     """
     accepted = f"{hyperparameter}, each once, or log:LOW:HIGH:COUNT with 0 < LOW < HIGH, COUNT >= 2"
-    values: dict[float, None] = {}  # a set that keeps its order
-    words = given.split() if isinstance(given, str) else given if isinstance(given, Iterable) else [given]
+    numbers: dict[float, None] = {}  # a set that keeps its order
+    words = values.split() if isinstance(values, str) else values if isinstance(values, Iterable) else [values]
     for word in words:
         try:
             grid = _log_grid(word) if isinstance(word, str) and word.startswith("log:") else [float(word)]
         except (TypeError, ValueError, OverflowError):
             raise InvalidInputError(option, word, accepted) from None
-        for value in grid:
-            if not hyperparameter.accepts(value) or value in values:
+        for number in grid:
+            if not hyperparameter.accepts(number) or number in numbers:
                 raise InvalidInputError(option, word, accepted)
-            values[abs(value)] = None  # abs: -0.0 is 0
-    if not values:
+            numbers[abs(number)] = None  # abs: -0.0 is 0
+    if not numbers:
         raise InvalidInputError(option, "", accepted)
-    return tuple(values)
+    return tuple(numbers)
 
 
 def _log_grid(word: str) -> list[float]:

@@ -1,4 +1,11 @@
-"""`l2jax.network.ops` by its public name: convolution and max-pooling that stay fast in a sweep."""
+"""Convolution and max-pooling for your own network that stay fast in a sweep.
 
-from l2jax.network.ops import conv_general_dilated as conv_general_dilated
-from l2jax.network.ops import max_pool as max_pool
+    nnx.Conv(..., conv_general_dilated=l2jax.ops.conv_general_dilated)
+    l2jax.ops.max_pool(x, (2, 2), strides=(2, 2))
+
+`l2jax.network.ops` says why others do not.
+"""
+
+from l2jax.network.ops import conv_general_dilated, max_pool
+
+__all__ = ("conv_general_dilated", "max_pool")

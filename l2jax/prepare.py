@@ -2,8 +2,9 @@
 
 import sys
 
-from l2jax.data.tfds_prepare import main as main
-from l2jax.data.tfds_prepare import prepare as prepare
+from l2jax.data.tfds_prepare import main, prepare
+
+__all__ = ("main", "prepare")
 
 if __name__ == "__main__":
     sys.exit(main())

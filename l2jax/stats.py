@@ -13,7 +13,6 @@ from l2jax.results.comparisons import (
     magnitude_shares,
     methods,
     outcomes,
-    replicate_labels,
     summary,
 )
 from l2jax.results.estimates import (
@@ -27,6 +26,7 @@ from l2jax.results.estimates import (
     standard_error,
 )
 from l2jax.results.metrics import REPLICATES
+from l2jax.results.replicates import replicate_labels
 
 __all__ = (
     "FEWEST_PAIRS",

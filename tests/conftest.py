@@ -14,7 +14,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """What several tests need, or commands that they start, is compiled once: most of their time is XLA's.
+    """Compiles once what several tests need, or commands that they start: most of their time is XLA's.
 
     The processes of pytest-xdist share it. JAX writes its files in place, but where their total has a limit it takes a
     lock, of the package filelock, to read and to write.
@@ -35,7 +35,7 @@ def compiled_once(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compiled_quickly():
-    """For sweeps of a small network. Those of the CNN are compiled as a person's are."""
+    """Compiles sweeps of a small network in less time. Sweeps of the CNN are compiled as a person's are."""
     with tiny_run.compiled_quickly():
         yield
 

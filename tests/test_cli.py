@@ -240,8 +240,8 @@ def test_run_folder_is_complete(tiny_run):
         "summary.csv",
         "validation_curve.png",
     }
-    for picture in run_dir.glob("*.png"):
-        assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    for figure in run_dir.glob("*.png"):
+        assert figure.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert len(pd.read_csv(run_dir / "summary.csv")) == 4
 
 

@@ -67,6 +67,7 @@ def step(
     l2: Any,
     images: Array,
     labels: Array,
+    *,
     optimizer: optax.GradientTransformation,
     network: Network = CNN,
 ) -> Any:

@@ -20,7 +20,7 @@ def main() -> None:
     cross_entropy = jax.jit(flax_cnn.cross_entropy)
 
     def step(state: Any, l2: Any, images: jax.Array, labels: jax.Array, batch: Any) -> Any:
-        return flax_cnn.step(state, l2, images[batch], labels[batch], optimizer)
+        return flax_cnn.step(state, l2, images[batch], labels[batch], optimizer=optimizer)
 
     step = jax.jit(step, donate_argnums=0)
 

@@ -30,7 +30,7 @@ def main() -> None:
     def epoch(state: Any, images: jax.Array, labels: jax.Array, batches: Any) -> Any:
         def step(state: Any, batch: jax.Array) -> tuple[Any, None]:
             def one_trial(state: Any, l2: jax.Array) -> Any:
-                return flax_cnn.step(state, l2, images[batch], labels[batch], optimizer, network)
+                return flax_cnn.step(state, l2, images[batch], labels[batch], optimizer=optimizer, network=network)
 
             return jax.vmap(one_trial)(state, l2), None
 

@@ -12,7 +12,7 @@ import numpy as np
 from peer import serve
 
 REPETITIONS = {1024: 16, 2048: 4}
-"""How often a product is repeated, by the width of its matrices; both take about as long."""
+"""Repetitions of a product, by the width of its matrices; both take about as long."""
 
 
 def products(size: int) -> list[Callable[[], Any]]:

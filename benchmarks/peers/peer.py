@@ -1,4 +1,4 @@
-"""What the peers have in common: the job that each is given, and the commands that it answers.
+"""The common part of the peers: the job that each gets, and the commands that it answers.
 
 A peer is a script that trains the same trials in its own way. Its only argument is a job, as JSON. It answers each
 command, a line on stdin, with a line of JSON on stdout. Between commands it sleeps, so that it does not disturb the

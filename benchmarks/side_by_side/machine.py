@@ -1,4 +1,4 @@
-"""Where and on which code a measurement was made."""
+"""The machine on which a measurement was made, and the version of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is compared: the peers, the groups in which they take turns, and how much faster l2jax must be."""
+"""The peers, the groups in which they take turns, and how much faster than them l2jax must be."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Group(NamedTuple):
     """Peers that take turns on the same examples.
 
     Attributes:
-      title: for the progress that is shown.
+      title: its name on stderr.
       peers: in the order of their rows and turns.
       comparisons: what is concluded from their rates.
       reference: the peer whose training loss the others must reach; None: losses are not compared.

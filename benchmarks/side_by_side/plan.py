@@ -1,4 +1,4 @@
-"""How much is measured: the full plan, and a quick one to try it out."""
+"""The amount of work that is measured: the full plan, and a quick one to try it out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much is measured.
+    """The amount of work that is measured.
 
     Attributes:
       examples: digits that every peer trains on; a multiple of the batch size.

@@ -1,4 +1,4 @@
-"""What a measurement leaves: one row per peer, in groups, with the plan and the machine."""
+"""The record of a measurement: one row per peer, in groups, with the plan and the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from side_by_side.plan import Plan
 
 @dataclasses.dataclass
 class Row:
-    """What is measured of a peer.
+    """The measurements of a peer.
 
     Attributes:
       name: the peer's.

@@ -18,7 +18,7 @@ from l2jax.errors import InputError, InvalidInputError, UnusableFileError
 
 EMBEDDED = {"mnist_small": Path(__file__).parent / "embedded" / "mnist_small" / "1.0.0"}
 MAX_CLASSES = np.iinfo(np.int32).max
-"""The limit while the labels themselves have not told the number of classes."""
+"""The limit of labels until the classes have been counted."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # eq: arrays do not compare to one truth value
@@ -29,7 +29,7 @@ class Dataset:
     type become int32.
 
     Attributes:
-      name: for the reader.
+      name: shown to people, and stored in the config.
       images: (N, H, W, C), uint8, 0 to 255.
       labels: (N,), int32, in range(num_classes).
       num_classes: the number of classes.
@@ -98,11 +98,11 @@ def load_dataset(
 
     Raises:
       InputError: for an unknown name; a data set without labelled images of one size, or one that cannot be prepared,
-        be it for lack of TensorFlow; a file or folder that is missing, damaged or cannot be written.
+        such as for lack of TensorFlow; a file or folder that is missing, damaged or cannot be written.
     """
     if not isinstance(name, str) or re.match(r"\.{0,2}/|~|.*\.npz$", name):
         return _load_npz(Path(name))
-    # The imports below are of tfds, which takes longer than reading a cache.
+    # The modules imported below import tfds, which takes longer than reading a cache.
     if name in EMBEDDED:
         from l2jax.data.tfds_decode import decode
 

@@ -26,7 +26,7 @@ def read_idx(path: Path, option: str = "from") -> np.ndarray:
       option: the option that an error names.
 
     Returns:
-      An array of uint8, of the shape that the file tells.
+      An array of uint8, of the shape in the file's header.
 
     Raises:
       UnusableFileError: if there is no such file, or it is not a complete IDX file.

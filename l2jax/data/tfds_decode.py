@@ -37,7 +37,7 @@ def decode(folder: Path) -> dict[str, Any]:
 
 
 def _problem(builder: Builder, image_key: str, label_key: str) -> str | None:
-    """Tells from its description why a data set cannot be used; None if it can."""
+    """The reason why a data set cannot be used, from its description; None if it can."""
     image, label = builder.info.features[image_key], builder.info.features[label_key]
     shape, splits, file_format = image.shape, builder.info.splits, builder.info.file_format.value
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import optax
 from numpy.typing import ArrayLike
@@ -56,8 +56,8 @@ def sweep(
       learning_rate: learning rates, which `optimizer` gets.
       weight_decay: decoupled weight decays, as in AdamW, of kernels.
       label_smoothing: the part of a label that is spread over all classes.
-      train_size: training examples per trial; with folds, those dealt. None: all; "auto": 400 of a data set given by
-        name, otherwise all.
+      train_size: training examples per trial; with folds, in all folds together. None: all; "auto": 400 of a data set
+        given by name, otherwise all.
       val_size: examples held out for validation; "test": the test set instead.
       folds: cross-validation folds; 1 holds out `val_size` examples.
       label_noise: fraction of the training labels to make wrong.
@@ -76,17 +76,14 @@ def sweep(
     if train_size == "auto":
         train_size = SweepConfig.train_size if isinstance(dataset, str) else None
     data = dataset if isinstance(dataset, str) else as_dataset(dataset)
-    hyperparameters: dict[str, Any] = {  # the config converts them
-        "l2": l2,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing,
-    }
     config = SweepConfig(
-        **hyperparameters,
+        l2=l2,
         seeds=seeds,
         epochs=epochs,
         batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
         train_size=train_size,
         val_size=val_size,
         folds=folds,

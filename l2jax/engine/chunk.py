@@ -85,7 +85,7 @@ def starts_alike(chunk: Chunk) -> bool:
 
 
 def freeze(chunk: Chunk, before: Chunk, diverged: np.ndarray, mesh: Mesh) -> Chunk:
-    """Gives the trials that have diverged, (n,), the state back that they had before."""
+    """Gives trials that have diverged, a mask (n,), their earlier state back."""
     is_frozen = put_per_trial(diverged, mesh, len(chunk.trials.seed))
 
     def select(before: jax.Array, after: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The description of a sweep: what config.json tells a reader who wants to run it again."""
+"""The description of a sweep in config.json, for a reader who wants to run it again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 class Method(NamedTuple):
-    """How a sweep is computed. The same method gives bitwise the same results on the same devices."""
+    """The way in which a sweep is computed. The same method gives bitwise the same results on the same devices."""
 
     trials_at_once: int
     tuning: Tuning
@@ -43,7 +43,7 @@ def describe(setup: Setup, method: Method | None, seconds: dict[str, float]) -> 
 
 
 def described_method(description: Mapping[str, Any], setup: Setup) -> Method | None:
-    """The method of a sweep that is so described, if this one has its trials, devices and options; otherwise None."""
+    """The method in a description, if this sweep has the same trials, devices and options; otherwise None."""
     now, config = describe(setup, None, {}), description["sweep"]
     same = all(description[name] == now[name] for name in ("num_trials", "device", "num_devices"))
     same &= all(config[name] == now["sweep"][name] for name in ("trials_at_once", "autotune"))

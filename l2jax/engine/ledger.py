@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -36,10 +37,22 @@ class EpochRecord(NamedTuple):
         """Trial-examples: examples trained, times trials."""
         return self.num_examples / self.seconds
 
+    @property
+    def epoch(self) -> int:
+        """Deprecated: use `number`."""
+        warnings.warn("EpochRecord.epoch is now EpochRecord.number", DeprecationWarning, stacklevel=2)
+        return self.number
+
+    @property
+    def trials(self) -> tuple[int, ...]:
+        """Deprecated: use `indices`."""
+        warnings.warn("EpochRecord.trials is now EpochRecord.indices", DeprecationWarning, stacklevel=2)
+        return self.indices
+
 
 @dataclasses.dataclass
 class Ledger:
-    """What is known of each of T trials. E is the number of epochs there is room for; those not trained yet are NaN.
+    """Everything that is known of each of T trials. There is room for E epochs; those not trained yet are NaN.
 
     Attributes:
       num_epochs: that each trial is to train for.
@@ -94,7 +107,7 @@ class Ledger:
         self.tested[rows] = False
 
     def make_room(self, num_epochs: int) -> None:
-        """Makes the arrays longer until so many epochs fit, at least twice as long each time."""
+        """Makes the arrays longer until this many epochs fit, at least twice as long each time."""
         if num_epochs <= (room := self.chunks.shape[1]):
             return
         more = min(max(num_epochs, 2 * room), self.num_epochs) - room

@@ -124,7 +124,7 @@ def choose_tuning(setup: Setup) -> Tuning:
     trials_per_device = math.ceil(num_trials / setup.mesh.size)
     if not setup.config.autotune:
         return default_tuning(device, trials_per_device)
-    what = (
+    circumstances = (
         device.device_kind,
         jax.__version__,
         model_name(setup.own_model) if setup.own_model is not None else "built in",
@@ -135,7 +135,7 @@ def choose_tuning(setup: Setup) -> Tuning:
         f"{num_trials} trials on {setup.mesh.size}",
     )
     seconds = functools.partial(_seconds_per_epoch, setup)
-    return autotune(", ".join(map(str, what)), candidates(trials_per_device), seconds)
+    return autotune(", ".join(map(str, circumstances)), candidates(trials_per_device), seconds)
 
 
 def _seconds_per_epoch(setup: Setup, tuning: Tuning) -> float:

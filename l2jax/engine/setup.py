@@ -25,7 +25,7 @@ from l2jax.trial.train import Examples, OptimizerFn, Part, TrainState, Trial, in
 
 
 class Setup(NamedTuple):
-    """What a sweep of T trials computes, and where.
+    """The work of a sweep of T trials, and its devices.
 
     Attributes:
       config: the options.

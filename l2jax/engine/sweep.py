@@ -176,7 +176,7 @@ class Sweep:
 
     @property
     def epochs_left(self) -> int:
-        """How many records `epochs()` has yet to yield; before `compile()`, as if the memory held all trials."""
+        """The number of records left for `epochs()` to yield; before `compile()`, as if the memory held all trials."""
         at_once = self.method.trials_at_once if self.method else self.config.trials_at_once or self.num_trials
         unfinished = self.ledger.unfinished().items()
         return sum(math.ceil(len(indices) / at_once) * (self.config.epochs - done) for done, indices in unfinished)
@@ -194,7 +194,7 @@ class Sweep:
         return collect(ledger, self.axes, self.setup.layers, self.description())
 
     def description(self) -> dict[str, Any]:
-        """What a reader of the results needs to know to run the sweep again; JSON values."""
+        """Everything that a reader of the results needs to run the sweep again; JSON values."""
         return describe(self.setup, self.method, self.seconds)
 
     def snapshot(self) -> Snapshot:
@@ -226,7 +226,7 @@ class Sweep:
             self.waiting |= zip(restored, tree_unstack(state), strict=True)
 
     def reproduce(self, description: dict[str, Any]) -> None:
-        """Computes as the sweep that is so described, bitwise, if this one has its trials, devices and options.
+        """Computes in the same way as the described sweep, bitwise, if trials, devices and options are the same.
 
         Call it before `compile()`. The chunks get the same size, whatever memory is free now.
         """

@@ -71,7 +71,7 @@ def shortest_run(run: Callable[[], object], repeats: int = 3) -> float:
 def _read_memory() -> dict[str, Sequence[int]]:
     try:
         return json.loads(_memory_path().read_text())
-    except (OSError, ValueError):  # none yet, or damaged: it is measured anew
+    except (OSError, ValueError):  # missing or damaged: measured again
         return {}
 
 

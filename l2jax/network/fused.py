@@ -7,7 +7,7 @@ Two facts about XLA:CPU decide the shape of the code:
 2. Cheap expressions are computed again wherever they are used; the results of `lax.map`, `jnp.stack` and matrix
    products are kept.
 
-`l2jax.ops` tells why there is no XLA convolution and no `reduce_window` here.
+`l2jax.network.ops` says why there is no XLA convolution and no `reduce_window` here.
 
 Names carry shapes: C input and O output channels, H and W the input's rows and columns, h and w the pooled ones, B
 images, K and K the kernel's rows and columns, N = K * K * C products per output, P = h * w * B pooled positions.
@@ -25,6 +25,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from l2jax.network.ops import first_equal
+
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """The positions (row, column) in a 2x2 pooling window."""
 
@@ -37,7 +39,7 @@ KernelShape = tuple[int, ...]  # (K, K, C, O)
 
 
 class Lowering(NamedTuple):
-    """How the operation is computed, which changes its result by rounding only.
+    """A way to compute the operation, which changes its result by rounding only.
 
     Attributes:
       dtype: type of the inputs of matrix products; accumulation is float32.
@@ -118,10 +120,7 @@ def _relu_of_max(phases: Sequence[Array], bias: Array | int) -> tuple[Array, Arr
     """ReLU of the maximum of the phases plus bias, and the phase that it came from (int8); all of one shape."""
     top = jnp.maximum(jnp.maximum(phases[0], phases[1]), jnp.maximum(phases[2], phases[3]))
     out = jax.nn.relu(top + bias)
-    first = 3
-    for n in (2, 1, 0):
-        first = jnp.where(phases[n] == top, n, first)
-    return out, jnp.where(out > 0, first, NO_PHASE).astype(jnp.int8)
+    return out, jnp.where(out > 0, first_equal(phases, top), NO_PHASE).astype(jnp.int8)
 
 
 def _few_products(x_CHWB: Array, kernel_KKCO: Array, bias_O: Array) -> tuple[Array, Array]:
@@ -180,7 +179,7 @@ def _kernel_matrix(kernel_KKCO: Array) -> Array:
 
 
 def _phase_columns(x_CHWB: Array, kernel_shape: KernelShape) -> list[Array]:
-    """For each phase the matrix (N, P) that the kernel is multiplied with."""
+    """The matrices (N, P) that the kernel is multiplied with, one for each phase."""
     kh, kw, _, _ = kernel_shape
     size = _pooled_size(x_CHWB.shape, kernel_shape)
     taps = list(itertools.product(range(kh), range(kw)))

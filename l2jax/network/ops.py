@@ -68,7 +68,7 @@ def conv_general_dilated(
         raise NotImplementedError(f"l2jax.ops convolves all {lhs.shape[3]} channels with all, not in feature groups")
     if out_sharding is not None:
         raise NotImplementedError("l2jax.ops has no out_sharding")
-    # Padding a copy is one pass; slices of an expression that pads would each test where they are.
+    # A padded copy takes one pass; otherwise each slice tests at every position whether it lies in the padding.
     padded = jnp.pad(lhs, _pads(lhs, rhs.shape[:2], window_strides, padding))
     return _conv(padded, rhs, tuple(window_strides), precision, preferred_element_type)
 
@@ -108,7 +108,7 @@ _conv.defvjp(_conv_fwd, _conv_bwd)
 
 
 def _columns(x_BHWC: Array, kernel_shape: Shape, strides: Shape) -> Array:
-    """For each output the inputs that the kernel is multiplied with: (B, h, w, N)."""
+    """The inputs that the kernel is multiplied with, for each output: (B, h, w, N)."""
     return jnp.concatenate(_taps(x_BHWC, kernel_shape[:2], strides), axis=-1)
 
 
@@ -145,10 +145,7 @@ def _max_pool(x_BHWC: Array, window: Shape, strides: Shape) -> Array:
 def _max_pool_fwd(x_BHWC: Array, window: Shape, strides: Shape) -> tuple[Array, tuple[Array, Array]]:
     taps_BhwC = _taps(x_BHWC, window, strides)
     top_BhwC = functools.reduce(jnp.maximum, taps_BhwC)
-    first = len(taps_BhwC) - 1
-    for n in reversed(range(first)):
-        first = jnp.where(taps_BhwC[n] == top_BhwC, n, first)
-    return top_BhwC, (jnp.asarray(first, jnp.int32), x_BHWC)
+    return top_BhwC, (jnp.asarray(first_equal(taps_BhwC, top_BhwC), jnp.int32), x_BHWC)
 
 
 def _max_pool_bwd(window: Shape, strides: Shape, saved: tuple[Array, Array], d_top_BhwC: Array) -> tuple[Array]:
@@ -160,8 +157,16 @@ def _max_pool_bwd(window: Shape, strides: Shape, saved: tuple[Array, Array], d_t
 _max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
 
 
+def first_equal(arrays: Sequence[Array], maximum: Array) -> Array | int:
+    """The index of the first of these arrays that holds their maximum, at each position."""
+    first = len(arrays) - 1
+    for n in reversed(range(first)):
+        first = jnp.where(arrays[n] == maximum, n, first)
+    return first
+
+
 def _taps(x_BHWC: Array, window: Shape, strides: Shape) -> list[Array]:
-    """For each position in a window the inputs that windows hold there: arrays (B, h, w, C)."""
+    """The inputs that windows hold at each position in them: arrays (B, h, w, C)."""
     rows, cols = ((size - w) // s + 1 for size, w, s in zip(x_BHWC.shape[1:3], window, strides, strict=True))
     return [
         x_BHWC[:, i : i + (rows - 1) * strides[0] + 1 : strides[0], j : j + (cols - 1) * strides[1] + 1 : strides[1]]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple, cast
+from typing import cast
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -19,26 +20,6 @@ from l2jax.results.metrics import METRICS
 from l2jax.results.results import Results
 
 MOST_CELLS_WITH_NUMBERS = 150
-
-
-class _Grid(NamedTuple):
-    """Mean validation losses at the last epoch, for values of a hyperparameter (rows) and strengths (columns).
-
-    Attributes:
-      values: of the hyperparameter, ascending.
-      strengths: ascending.
-      losses: (values, strengths)
-      diverged: (values, strengths), whether the setting has a diverged trial.
-      best: the best setting; None if every setting has a diverged trial.
-      fixed: the best values of all other hyperparameters.
-    """
-
-    values: np.ndarray
-    strengths: np.ndarray
-    losses: np.ndarray
-    diverged: np.ndarray
-    best: dict[str, float] | None
-    fixed: dict[str, float]
 
 
 def heat_map(
@@ -63,57 +44,56 @@ def heat_map(
         hyperparameter = other
     if hyperparameter not in results.swept or hyperparameter == "l2":
         raise ValueError(f"{hyperparameter} did not take several values in this sweep")
-    grid = _grid(results, hyperparameter)
+    best = results.best_setting_or_none()
+    fixed = {name: best[name] for name in results.swept if name not in ("l2", hyperparameter)} if best else {}
+    losses, diverged = _tables(results, hyperparameter, fixed)
+    rows, columns = losses.shape
     if ax is None:
-        size = (max(5.0, 2.4 + 0.72 * len(grid.strengths)), max(3.4, 1.8 + 0.5 * len(grid.values)))
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=(max(5.0, 2.4 + 0.72 * columns), max(3.4, 1.8 + 0.5 * rows)), layout="constrained")
         figure.suptitle(f"Validation loss: {trials_drawn(results, 'mean')}", fontsize="medium")
         ax = figure.subplots()
-    _draw(ax, grid, star=(grid.best["l2"], grid.best[hyperparameter]) if grid.best else None)
-    ax.set_xticks(range(len(grid.strengths)), [words.number(l2) for l2 in grid.strengths])
-    ax.set_yticks(range(len(grid.values)), [words.number(value) for value in grid.values])
+    _draw(ax, losses, diverged, star=(best["l2"], best[hyperparameter]) if best else None)
+    ax.set_xticks(range(columns), [words.number(l2) for l2 in losses.columns.to_numpy()])
+    ax.set_yticks(range(rows), [words.number(value) for value in losses.index.to_numpy()])
     ax.set(xlabel=HYPERPARAMETERS["l2"].name, ylabel=HYPERPARAMETERS[hyperparameter].name)
-    fixed = f"; {words.setting(grid.fixed)}" if grid.fixed else ""
-    ax.set_title(f"star: lowest mean{fixed}", fontsize="small")
+    ax.set_title(f"star: lowest mean{'; ' + words.setting(fixed) if fixed else ''}", fontsize="small")
     return cast(Figure, ax.figure)
 
 
-def _grid(results: Results, hyperparameter: str) -> _Grid:
-    table, best = results.settings_table().reset_index(), results.best_setting_or_none()
-    others = [name for name in results.swept if name not in ("l2", hyperparameter)]
-    for name in others:
-        table = table[table[name] == (best[name] if best else table[name].iloc[0])]
+def _tables(results: Results, hyperparameter: str, fixed: dict[str, float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean losses, and which settings have a diverged trial, over values (rows) and strengths (columns), ascending.
+
+    Args:
+      fixed: values of further hyperparameters; without them, their lowest ones.
+    """
+    table = results.settings_table().reset_index()
+    for name in results.swept:
+        if name not in ("l2", hyperparameter):
+            table = table[table[name] == fixed.get(name, table[name].iloc[0])]
     losses, num_diverged = (
         table.pivot(index=hyperparameter, columns="l2", values=column) for column in ("val_loss", "num_diverged")
     )
-    return _Grid(
-        losses.index.to_numpy(),
-        losses.columns.to_numpy(),
-        losses.to_numpy(),
-        num_diverged.to_numpy() > 0,
-        best,
-        {name: best[name] for name in others} if best else {},
-    )
+    return losses, num_diverged > 0
 
 
-def _draw(ax: Axes, grid: _Grid, star: tuple[float, float] | None) -> None:
+def _draw(ax: Axes, losses: pd.DataFrame, diverged: pd.DataFrame, star: tuple[float, float] | None) -> None:
     """Draws the cells with their numbers, if these are not too many, crosses, a colour bar, and the star."""
-    losses = np.ma.masked_invalid(np.where(grid.diverged, np.nan, grid.losses))
-    norm = LogNorm(losses.min(), losses.max()) if losses.count() else None
+    cells = np.ma.masked_invalid(losses.where(~diverged).to_numpy())
+    norm = LogNorm(cells.min(), cells.max()) if cells.count() else None
     colours = matplotlib.colormaps["viridis_r"].with_extremes(bad="0.9")
-    image = ax.imshow(losses, cmap=colours, norm=norm, origin="lower", aspect="auto")
-    with_numbers = losses.size <= MOST_CELLS_WITH_NUMBERS
-    for (row, column), loss in np.ndenumerate(grid.losses):
-        if grid.diverged[row, column]:
+    image = ax.imshow(cells, cmap=colours, norm=norm, origin="lower", aspect="auto")
+    with_numbers = cells.size <= MOST_CELLS_WITH_NUMBERS
+    for (row, column), loss in np.ndenumerate(losses.to_numpy()):
+        if diverged.iat[row, column]:
             ax.plot(column, row, color="0.2", **CROSS)
         elif with_numbers:
             colour = "white" if _is_dark(image, loss) else "black"
             ax.text(column, row, f"{loss:.3g}", ha="center", va="center", color=colour, size=8)
     if star:
-        column, row = np.searchsorted(grid.strengths, star[0]), np.searchsorted(grid.values, star[1])
-        above = 0.3 if with_numbers else 0
-        ax.plot(column, row + above, marker="*", markersize=11, color="white", markeredgecolor="0.2")
-    if losses.count():
+        column, row = losses.columns.searchsorted(star[0]), losses.index.searchsorted(star[1])
+        offset = 0.3 if with_numbers else 0  # above the number
+        ax.plot(column, row + offset, marker="*", markersize=11, color="white", markeredgecolor="0.2")
+    if cells.count():
         bar = cast(Figure, ax.figure).colorbar(image, ax=ax, label=axis_label(METRICS["val_loss"]))
         bar.ax.yaxis.set_major_formatter("{x:.3g}")
         bar.ax.yaxis.set_minor_formatter("{x:.3g}")

@@ -32,5 +32,6 @@ def strength_legend(
     handles = [Line2D([], [], label=words.number(l2), linewidth=2, **style) for l2, style in strongest_first]
     handles += others
     columns, size = math.ceil(len(handles) / 24), "small" if len(handles) > 14 else "medium"
-    beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "ncols": columns, "fontsize": size}
-    ax.legend(handles=handles, title="L2 strength", labelspacing=0.3, frameon=False, **beside)
+    position = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+    style = {"title": "L2 strength", "labelspacing": 0.3, "frameon": False, "ncols": columns, "fontsize": size}
+    ax.legend(handles=handles, **position, **style)

@@ -20,13 +20,7 @@ TRAINING: dict[str, Any] = {"color": "#D55E00", "linestyle": "--", "marker": "s"
 VALIDATION: dict[str, Any] = {"color": "#00527F", "linestyle": "-", "marker": "o"}
 SINGLE_TRIAL: dict[str, Any] = {"markersize": 2.5, "linewidth": 0.7, "alpha": 0.35}
 MEAN: dict[str, Any] = {"markersize": 5, "linewidth": 1.7, "capsize": 3, "zorder": 3}
-CROSS: dict[str, Any] = {
-    "marker": "x",
-    "markersize": 7,
-    "markeredgewidth": 1.8,
-    "linestyle": "",
-    "clip_on": False,
-}
+CROSS: dict[str, Any] = {"marker": "x", "markersize": 7, "markeredgewidth": 1.8, "linestyle": "", "clip_on": False}
 
 
 def finish(ax: Axes) -> None:
@@ -49,7 +43,7 @@ def axis_label(metric: Metric) -> str:
 
 
 def say_that_all_diverged(ax: Axes) -> None:
-    """Writes so in the middle of axes that would be empty."""
+    """Writes that every trial diverged into axes that would be empty."""
     ax.text(0.5, 0.5, "every trial diverged", transform=ax.transAxes, ha="center", va="center")
 
 

@@ -1,4 +1,4 @@
-"""Charts against strength: what each ended with, by itself, by learning rate, and in several runs."""
+"""Charts against strength: outcomes of one run, also by learning rate, and of several runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from l2jax.plot.style import axis_label
 from l2jax.report import theme, traces
 from l2jax.report.traces import MOST_TRIALS, Chart
 from l2jax.results import comparisons, words
-from l2jax.results.comparisons import by_strength, replicate_labels
+from l2jax.results.comparisons import by_strength
 from l2jax.results.metrics import ALL_METRICS, METRICS, REPLICATES
+from l2jax.results.replicates import replicate_labels
 from l2jax.results.results import Results
 
 
@@ -107,9 +108,9 @@ def _change(outcomes: xr.Dataset) -> list[Chart]:
     layout = theme.strength_layout(strengths, f"difference ({METRICS['val_loss'].unit})")
     layout["yaxis"] |= {"zeroline": True, "zerolinecolor": theme.FAINT, "zerolinewidth": 1.5}
     title = f"Change of validation loss against {words.strength(strengths[0])}"
-    how = "Differences of trials with the same seed: mean and 95% interval. Below 0, L2 helps. Filled: clear after "
-    how += "Holm's correction for the number of strengths. Open: it may be chance."
-    return [Chart(title, how, {"data": [trace], "layout": layout})]
+    reading = "Differences of trials with the same seed: mean and 95% interval. Below 0, L2 helps. Filled: clear after "
+    reading += "Holm's correction for the number of strengths. Open: it may be chance."
+    return [Chart(title, reading, {"data": [trace], "layout": layout})]
 
 
 def learning_rates(results: Results) -> list[Chart]:
@@ -141,11 +142,11 @@ def learning_rates(results: Results) -> list[Chart]:
     layout = theme.layout("learning rate", "L2 strength")
     layout["xaxis"] |= {"type": "category"}
     layout["yaxis"] |= {"type": "category"}
-    how = "Mean validation loss at the last epoch; yellow is low. Where the best strength changes with the learning "
-    how += "rate, the two have to be chosen together. A setting with a diverged trial has no mean."
+    reading = "Mean validation loss at the last epoch; yellow is low. Where the best strength changes with the "
+    reading += "learning rate, the two have to be chosen together. A setting with a diverged trial has no mean."
     if others:
-        how += f" Of {', '.join(HYPERPARAMETERS[name].name for name in others)}, the best."
-    return [Chart("Validation loss by learning rate and strength", how, {"data": [trace], "layout": layout})]
+        reading += f" Of {', '.join(HYPERPARAMETERS[name].name for name in others)}, the best."
+    return [Chart("Validation loss by learning rate and strength", reading, {"data": [trace], "layout": layout})]
 
 
 def compared_runs(runs: Mapping[str, Results]) -> list[Chart]:
@@ -153,7 +154,7 @@ def compared_runs(runs: Mapping[str, Results]) -> list[Chart]:
     strengths = np.unique(np.concatenate([results.data["l2"].values for results in runs.values()]))
     positions = dict(zip(strengths, theme.log_positions(strengths), strict=True))
     outcomes = {name: comparisons.outcomes(results) for name, results in runs.items()}
-    how = "One line per run: means and standard errors at its last epoch. A click on a name hides a run."
+    reading = "One line per run: means and standard errors at its last epoch. A click on a name hides a run."
     charts = []
     for metric in ("val_loss", "val_accuracy"):
         lines = []
@@ -166,5 +167,5 @@ def compared_runs(runs: Mapping[str, Results]) -> list[Chart]:
             lines.append(line | {"line": line["line"] | {"dash": dash}})
         layout = theme.strength_layout(strengths, axis_label(METRICS[metric]))
         title = f"{METRICS[metric].name.capitalize()} of the runs"
-        charts.append(Chart(title, how, {"data": lines, "layout": layout}))
+        charts.append(Chart(title, reading, {"data": lines, "layout": layout}))
     return charts

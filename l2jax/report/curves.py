@@ -12,14 +12,15 @@ from l2jax.plot.style import axis_label
 from l2jax.report import theme, traces
 from l2jax.report.traces import MOST_TRIALS, Chart
 from l2jax.results import comparisons, words
-from l2jax.results.comparisons import by_strength, replicate_labels
+from l2jax.results.comparisons import by_strength
 from l2jax.results.metrics import MAGNITUDES, METRICS
+from l2jax.results.replicates import replicate_labels
 from l2jax.results.results import Results
 
 MOST_EPOCHS = 250
 """A longer training is drawn at about as many of its epochs."""
 
-READINGS = {
+ADVICE = {
     "train_loss": "Without the penalty, so that strengths compare.",
     "val_loss": "A line that turns up again is overfitting.",
     "val_accuracy": "It need not turn where the loss does.",
@@ -31,7 +32,7 @@ READINGS = {
 def over_epochs(results: Results) -> list[Chart]:
     """Losses, accuracy, calibration error and kernel norms over epochs: one line per strength, a thin one per trial."""
     data = results.data.sortby("l2")
-    metrics = {name: METRICS[name] for name in READINGS if name in data}
+    metrics = {name: METRICS[name] for name in ADVICE if name in data}
     norms, on_norms = _kernel_norms(data), "The stronger L2, the lower it should lie: this is what L2 acts on."
     return [
         _curves(
@@ -40,11 +41,11 @@ def over_epochs(results: Results) -> list[Chart]:
             title=metric.name.capitalize(),
             label=axis_label(metric),
             log=metric.better != "higher",  # what rises ends near 1, where a logarithm shows nothing
-            reading=READINGS[name],
+            advice=ADVICE[name],
         )
         for name, metric in metrics.items()
     ] + [
-        _curves(data, values, title=title, label="Euclidean norm", log=True, reading=on_norms)
+        _curves(data, values, title=title, label="Euclidean norm", log=True, advice=on_norms)
         for title, values in norms.items()
     ]
 
@@ -56,7 +57,7 @@ def _kernel_norms(data: xr.Dataset) -> dict[str, xr.DataArray]:
     return {"Norm of all kernels": data["kernel_sum_of_squares"] ** 0.5}
 
 
-def _curves(data: xr.Dataset, values: xr.DataArray, *, title: str, label: str, log: bool, reading: str) -> Chart:
+def _curves(data: xr.Dataset, values: xr.DataArray, *, title: str, label: str, log: bool, advice: str) -> Chart:
     """One chart of values over epochs, on a logarithmic axis or not."""
     values = values.isel(epoch=slice(None, None, math.ceil(data.sizes["epoch"] / MOST_EPOCHS)))
     epochs, strengths, replicates = values["epoch"].values.tolist(), data["l2"].values, replicate_labels(data)
@@ -77,12 +78,12 @@ def _curves(data: xr.Dataset, values: xr.DataArray, *, title: str, label: str, l
     layout = theme.layout("epoch", label)
     if log:
         layout["yaxis"] |= theme.log_axis(curves, diverged)
-    how = "A thick line is the mean of a strength, a thin one a trial"
+    reading = "A thick line is the mean of a strength, a thin one a trial"
     if len(replicates) > MOST_TRIALS:
-        how += f", of which the first {MOST_TRIALS} of {len(replicates)} are drawn"
-    how += "; dashed is no L2." if strengths[0] == 0 else "."
-    how += " A cross is where a trial diverged." if diverged.any() else ""
-    return Chart(title, f"{how} {reading}", {"data": lines, "layout": layout})
+        reading += f", of which the first {MOST_TRIALS} of {len(replicates)} are drawn"
+    reading += "; dashed is no L2." if strengths[0] == 0 else "."
+    reading += " A cross is where a trial diverged." if diverged.any() else ""
+    return Chart(title, f"{reading} {advice}", {"data": lines, "layout": layout})
 
 
 def _thin(curve: np.ndarray, style: dict[str, Any], *, crossed: bool) -> dict[str, Any]:
@@ -103,8 +104,8 @@ def kernel_magnitudes(results: Results) -> list[Chart]:
     layout = theme.layout("magnitude", "% of the values")
     layout["xaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "power"}
     layout["yaxis"] |= {"rangemode": "tozero"}
-    how = "One line per strength: how many of the kernel's values are how large, all trials together. L2 moves them to "
-    how += "the left. The first and the last point also count the values beyond them."
+    reading = "One line per strength: how many of the kernel's values are how large, all trials together. L2 moves "
+    reading += "them to the left. The first and the last point also count the values beyond them."
     charts = []
     for layer in shares["layer"].values:
         lines = []
@@ -116,5 +117,5 @@ def kernel_magnitudes(results: Results) -> list[Chart]:
             texts = [f"{words.strength(l2)}, about {magnitude:.2g}: {percent:.3g}%" for magnitude, percent in bins]
             style = {"color": colour, "width": 2, "shape": "hvh", "dash": "solid" if l2 else "dash"}
             lines.append(traces.points(MAGNITUDES, share, texts) | {"mode": "lines", "line": style, "meta": index})
-        charts.append(Chart(f"Values of the kernel of {layer}", how, {"data": lines, "layout": layout}))
+        charts.append(Chart(f"Values of the kernel of {layer}", reading, {"data": lines, "layout": layout}))
     return charts

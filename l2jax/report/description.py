@@ -7,8 +7,8 @@ from l2jax.results import words
 from l2jax.results.results import Results
 
 
-def summary(results: Results) -> str:
-    """One sentence on what was trained, from the data and as far as the config tells."""
+def training(results: Results) -> str:
+    """One sentence on what was trained, from the data and as far as the config says."""
     data, config = results.data, results.config.get("sweep", {})
     sizes = {str(name): size for name, size in data["diverged"].sizes.items()}
     names = {name: hyperparameter.name for name, hyperparameter in HYPERPARAMETERS.items()}
@@ -33,12 +33,12 @@ def other_hyperparameters(results: Results, along_l2: Results) -> str:
 
 def intervals(results: Results) -> str:
     """A paragraph on what the intervals mean and when a change is called clear."""
-    how, num_folds = "Student t intervals over seeds", results.data.sizes.get("fold")
+    kind, num_folds = "Student t intervals over seeds", results.data.sizes.get("fold")
     if num_folds:
         overlap = "corrected as their training parts overlap (Nadeau, Bengio 2003)"
-        how = f"t intervals over seeds and {num_folds} folds, {overlap}"
+        kind = f"t intervals over seeds and {num_folds} folds, {overlap}"
     return (
-        f"How sure it is: intervals are 95% {how}; where strengths are compared, of differences between trials of the "
+        f"How sure it is: intervals are 95% {kind}; where strengths are compared, of differences between trials of the "
         "same seed. A change is called clear where p < 0.05 after Holm's correction for the number of strengths, "
         "each metric by itself. They tell what other seeds would do on these data, not what other data would."
     )

@@ -1,7 +1,7 @@
-"""One page that says what was done, what came out, how sure it is, and how to reproduce it.
+"""One page about runs: their settings, outcome and uncertainty, and the command that reproduces them.
 
-It is a file of its own: styles, numbers and the script that draws (Plotly, gzipped, 2 MB of it) are inside, and its
-content security policy forbids the browser any request. Browsers of 2023 and later unpack it.
+The file contains everything: styles, numbers and the script that draws (Plotly, gzipped, 2 MB of it). Its content
+security policy forbids the browser any request. Browsers of 2023 and later unpack it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ QUESTION = "Does L2 regularisation prevent overfitting here, and how strong shou
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 
 
-class Part(NamedTuple):
-    """A part of the page.
+class Section(NamedTuple):
+    """A section of the page.
 
     Attributes:
       lines: of HTML.
@@ -56,9 +56,9 @@ def write_report(runs: Mapping[str, Results], path: Path) -> None:
 
 def render(runs: Mapping[str, Results]) -> str:
     """The page as HTML; see `write_report`."""
-    parts = [_comparison(runs)] if len(runs) > 1 else []
-    parts += [_run(str(index), name, results) for index, (name, results) in enumerate(runs.items())]
-    charts = {place: chart for part in parts for place, chart in part.charts.items()}
+    sections = [_comparison(runs)] if len(runs) > 1 else []
+    sections += [_run(str(index), name, results) for index, (name, results) in enumerate(runs.items())]
+    charts = {element: chart for section in sections for element, chart in section.charts.items()}
     title = html.escape(", ".join(runs))
     assets = resources.files("l2jax.report") / "assets"
     style, script = ((assets / f"report.{kind}").read_text() for kind in ("css", "js"))
@@ -73,7 +73,7 @@ def render(runs: Mapping[str, Results]) -> str:
             f"<title>L2 report: {title}</title>",
             f"<style>{style}</style>",
             f"<h1>{QUESTION}</h1>",
-            *(line for part in parts for line in part.lines),
+            *(line for section in sections for line in section.lines),
             f'<script type="application/json" id="charts">{numbers}</script>',
             f'<script type="text/plain" id="plotly">{_plotly()}</script>',
             f"<script>{script}</script>",
@@ -88,7 +88,7 @@ def _plotly() -> str:
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
-def _comparison(runs: Mapping[str, Results]) -> Part:
+def _comparison(runs: Mapping[str, Results]) -> Section:
     along_l2 = {name: results.along_l2() for name, results in runs.items()}
     rows = [
         {"run": tables.Cell(name, name)} | row
@@ -102,10 +102,10 @@ def _comparison(runs: Mapping[str, Results]) -> Part:
         *grid.lines,
         *tables.as_html(rows),
     ]
-    return Part(lines, grid.charts)
+    return Section(lines, grid.charts)
 
 
-def _run(run: str, name: str, results: Results) -> Part:
+def _run(run: str, name: str, results: Results) -> Section:
     along_l2 = results.along_l2()
     at_end = _grid(run, [*over_strengths(along_l2), *learning_rates(results)])
     epochs = _grid(run, [*over_epochs(along_l2), *kernel_magnitudes(along_l2)], switched=True)
@@ -113,7 +113,7 @@ def _run(run: str, name: str, results: Results) -> Part:
     lines = [
         "<article>",
         f"<h2>{_text(name)}</h2>",
-        f'<p class="what">{_text(description.summary(results))}</p>',
+        f'<p class="what">{_text(description.training(results))}</p>',
         *([f'<p class="what">{_text(others)}</p>'] if others else []),
         "<h3>Verdict</h3>",
         f'<div class="verdict">{"".join(map(_paragraphs, verdict(along_l2)))}</div>',
@@ -134,24 +134,24 @@ def _run(run: str, name: str, results: Results) -> Part:
         *how_to_reproduce(results.config),
         "</article>",
     ]
-    return Part(lines, at_end.charts | epochs.charts)
+    return Section(lines, at_end.charts | epochs.charts)
 
 
-def _grid(run: str, charts: Iterable[Chart], *, switched: bool = False) -> Part:
+def _grid(run: str, charts: Iterable[Chart], *, switched: bool = False) -> Section:
     """A grid of charts, which the switches of the run's strengths may act on."""
-    lines, by_place = ['<div class="grid">'], {}
+    lines, by_element = ['<div class="grid">'], {}
     for index, (title, reading, figure) in enumerate(charts):
-        place = f"chart-{run}-{'switched' if switched else 'fixed'}-{index}"
-        by_place[place] = {"run": run, "switched": switched, "figure": figure}
+        element = f"chart-{run}-{'switched' if switched else 'fixed'}-{index}"
+        by_element[element] = {"run": run, "switched": switched, "figure": figure}
         lines.append(
-            f'<figure><h4>{_text(title)}</h4><div class="chart" id="{place}" role="img" '
+            f'<figure><h4>{_text(title)}</h4><div class="chart" id="{element}" role="img" '
             f'aria-label="{html.escape(title)}"></div><figcaption>{_text(reading)}</figcaption></figure>'
         )
     lines += [
         "</div>",
         "<noscript><p>The charts need JavaScript; the PNG files beside this page do not.</p></noscript>",
     ]
-    return Part(lines, by_place)
+    return Section(lines, by_element)
 
 
 def _answer(results: Results) -> str:

@@ -38,7 +38,7 @@ def how_to_reproduce(config: Mapping[str, Any]) -> list[str]:
 def command(sweep: Mapping[str, Any]) -> str:
     """The command that runs a sweep again, quoted for a shell.
 
-    Options cannot express a network, an optimizer or arrays of one's own.
+    Options cannot express a person's own network, optimizer or arrays.
 
     Args:
       sweep: the options, as a config holds them.

@@ -34,8 +34,8 @@ class Cell(NamedTuple):
     """A cell of a table.
 
     Attributes:
-      text: what it shows.
-      key: what it is sorted by; "" comes last in either order.
+      text: the text that it shows.
+      key: the value that it is sorted by; "" comes last in either order.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Cell(NamedTuple):
 
 
 def strengths(results: Results) -> dict[float, dict[str, Cell]]:
-    """One row per strength, weak to strong: what it ended with, and how that differs from no L2."""
+    """One row per strength, weak to strong: its outcomes, and their difference from no L2."""
     outcomes = comparisons.outcomes(results)
     compared, table = comparisons.compare(outcomes).to_dict("index"), results.settings_table()
     summaries = {

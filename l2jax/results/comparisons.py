@@ -15,7 +15,6 @@ import numpy as np
 from l2jax.results.estimates import LEVEL, differences_to_first, estimate
 from l2jax.results.metrics import REPLICATES
 from l2jax.results.replicates import flatten_replicates
-from l2jax.results.replicates import replicate_labels as replicate_labels
 from l2jax.results.results import Results
 
 if TYPE_CHECKING:  # both take a second to import
@@ -95,7 +94,7 @@ def compare(outcomes: xr.Dataset, metric: str = "val_loss") -> pd.DataFrame:
 
 
 def is_clear(compared: pd.DataFrame) -> pd.Series:
-    """Whether each difference of `compare` is more than chance, after Holm's correction."""
+    """For each difference of `compare`, whether it is more than chance after Holm's correction."""
     return compared["p_holm"] < 1 - LEVEL
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -35,34 +36,25 @@ class Metric(NamedTuple):
 
 
 EPOCH, PER_LAYER = ("epoch",), ("epoch", "layer")
+_loss = functools.partial(Metric, unit="nat", better="lower")
+_accuracy = functools.partial(Metric, better="higher", percent=True)
 
 METRICS = {
     # After each epoch
-    "running_objective": Metric(
+    "running_objective": _loss(
         "training objective while training",
         "training cross-entropy with the penalty, averaged while training",
-        unit="nat",
-        better="lower",
         dims=EPOCH,
         optional=True,
     ),
-    "running_accuracy": Metric(
-        "training accuracy while training",
-        "training accuracy, averaged while training",
-        better="higher",
-        percent=True,
-        dims=EPOCH,
-        optional=True,
+    "running_accuracy": _accuracy(
+        "training accuracy while training", "training accuracy, averaged while training", dims=EPOCH, optional=True
     ),
-    "train_loss": Metric(
-        "training loss", "training cross-entropy, without the penalty", unit="nat", better="lower", dims=EPOCH
-    ),
-    "train_accuracy": Metric("training accuracy", "training accuracy", better="higher", percent=True, dims=EPOCH),
+    "train_loss": _loss("training loss", "training cross-entropy, without the penalty", dims=EPOCH),
+    "train_accuracy": _accuracy("training accuracy", "training accuracy", dims=EPOCH),
     "penalty": Metric("penalty", "(l2/2) * sum of squared kernels", unit="nat", dims=EPOCH),
-    "val_loss": Metric(
-        "validation loss", "validation cross-entropy, without the penalty", unit="nat", better="lower", dims=EPOCH
-    ),
-    "val_accuracy": Metric("validation accuracy", "validation accuracy", better="higher", percent=True, dims=EPOCH),
+    "val_loss": _loss("validation loss", "validation cross-entropy, without the penalty", dims=EPOCH),
+    "val_accuracy": _accuracy("validation accuracy", "validation accuracy", dims=EPOCH),
     "val_ece": Metric(
         "calibration error", "validation calibration error", better="lower", percent=True, dims=EPOCH, optional=True
     ),
@@ -75,8 +67,8 @@ METRICS = {
         dims=("layer", "magnitude"),
         optional=True,
     ),
-    "test_loss": Metric("test loss", "test cross-entropy at the end", unit="nat", better="lower"),
-    "test_accuracy": Metric("test accuracy", "test accuracy at the end", better="higher", percent=True),
+    "test_loss": _loss("test loss", "test cross-entropy at the end"),
+    "test_accuracy": _accuracy("test accuracy", "test accuracy at the end"),
     "diverged": Metric("diverged", "the trial stopped being finite"),
     "diverged_epoch": Metric("epoch of divergence", "epoch in which it did, 0 if it did not", optional=True),
     "best_epoch": Metric("best epoch", "epoch of the lowest validation loss, 0 if there is none"),
@@ -90,12 +82,8 @@ OUTCOMES = {
     "accuracy_gap": Metric(
         "gap between validation and training accuracy", "validation minus training accuracy", percent=True
     ),
-    "rise": Metric(
-        "rise of validation loss after its lowest",
-        "validation loss at the end minus its own lowest",
-        unit="nat",
-        better="lower",
-        heading="rise",
+    "rise": _loss(
+        "rise of validation loss after its lowest", "validation loss at the end minus its own lowest", heading="rise"
     ),
     "fall": Metric(
         "fall of validation accuracy after its highest",

@@ -31,10 +31,7 @@ DESCRIPTIONS = (
     | {name: (metric.long_name, metric.unit) for name, metric in METRICS.items()}
 )
 """The long name and the unit of each variable, as files hold them."""
-AVERAGED = (
-    *(name for name, metric in METRICS.items() if metric.dims == EPOCH),
-    *("test_loss", "test_accuracy", "gap"),
-)
+AVERAGED = (*(name for name, metric in METRICS.items() if metric.dims == EPOCH), "test_loss", "test_accuracy", "gap")
 """The columns of `Results.settings_table` that are means."""
 
 
@@ -133,8 +130,8 @@ class Results:
         slack = best[f"{metric}_se"]
         if rule == "1se" and not math.isnan(slack):
             others = [name for name in self.swept if name != "l2"]
-            near = (cost <= cost.min() + slack) & (table[others] == best[others]).all(axis=1)
-            best = table[near].sort_values("l2").iloc[-1]
+            is_near = (cost <= cost.min() + slack) & (table[others] == best[others]).all(axis=1)
+            best = table[is_near].sort_values("l2").iloc[-1]
         return {name: float(best[name]) for name in self.swept}
 
     def best_trial(self) -> dict[str, float]:

@@ -75,10 +75,10 @@ def _effect(outcomes: xr.Dataset, best: float) -> Finding:
         return Finding("", f"No seed finished both with {reference} and at another strength: there is no comparison.")
     lower, higher = (compared[comparisons.is_clear(compared) & (compared["mean"] * sign > 0)] for sign in (-1, 1))
     if len(lower):
-        at = best if best in lower.index else float(lower["mean"].idxmin())
+        l2 = best if best in lower.index else float(lower["mean"].idxmin())
         lead = "L2 lowers validation loss here."
-        details = f"Against {reference}, {strength(at)} ended with {_with_p(compared, at)}."
-        if others := [l2 for l2 in lower.index if l2 != at]:
+        details = f"Against {reference}, {strength(l2)} ended with {_with_p(compared, l2)}."
+        if others := [other for other in lower.index if other != l2]:
             details += f" It is clearly lower at {_strengths(others)}, too."
     else:
         lead = _without_evidence(compared, best, any_higher=len(higher) > 0)
@@ -102,9 +102,9 @@ def _without_evidence(compared: pd.DataFrame, best: float, any_higher: bool) -> 
 def _lowest_mean(compared: pd.DataFrame, best: float, reference: str) -> str:
     """Says which strength has the lowest mean validation loss, although that may be chance."""
     if best not in compared.index:
-        near = min(compared.index, key=lambda l2: abs(compared["mean"][l2]))
-        change = _with_p(compared, near)
-        return f"The lowest mean is that of {reference}; {strength(near)} comes closest, with {change}."
+        closest = min(compared.index, key=lambda l2: abs(compared["mean"][l2]))
+        change = _with_p(compared, closest)
+        return f"The lowest mean is that of {reference}; {strength(closest)} comes closest, with {change}."
     if compared["num"][best] == 0:
         return f"The lowest mean is at {strength(best)}, but no seed finished both there and with {reference}."
     return f"The lowest mean is at {strength(best)}: against {reference}, it ended with {_with_p(compared, best)}."
@@ -116,10 +116,10 @@ def _choice(results: Results, best: float) -> Finding:
         details = "One-standard-error rule: the same, as one seed has no standard error."
     else:
         details = f"One-standard-error rule: l2 = {number(results.best(rule='1se'))}."
-    if at := refine.edge(results):
-        where = "strongest tried: try stronger ones" if at == "strongest" else "weakest tried above 0: try weaker ones"
+    if end := refine.edge(results):
+        side = "strongest tried: try stronger ones" if end == "strongest" else "weakest tried above 0: try weaker ones"
         further = " ".join(map(number, refine.next_strengths(results)))
-        details += f" l2 = {number(best)} is the {where}, such as --l2 0 {further}."
+        details += f" l2 = {number(best)} is the {side}, such as --l2 0 {further}."
     return Finding("Lowest mean validation loss", f"l2 = {number(best)}.", details)
 
 
@@ -130,8 +130,8 @@ def _overfitting(results: Results, outcomes: xr.Dataset, best: float) -> list[Fi
     if gap["num"] == 0:
         return []
     interval = "" if math.isnan(gap["low"]) else f" (95% interval {gap['low']:.2g} to {gap['high']:.2g})"
-    where = "Without L2" if weakest == 0 else f"With {strength(weakest)}"
-    lead = f"{where}, validation loss ended {gap['mean']:.2g}{interval} above training loss, and "
+    condition = "Without L2" if weakest == 0 else f"With {strength(weakest)}"
+    lead = f"{condition}, validation loss ended {gap['mean']:.2g}{interval} above training loss, and "
     if rise["mean"] <= 0:
         lead += "was lowest at the last epoch: it has not begun to rise."
     else:
@@ -164,8 +164,8 @@ def _early_stopping(results: Results) -> list[Finding]:
         return []
     stopped = comparisons.early_stopped(results)
     best, weakest = stopped.best(), float(stopped.data["l2"].min())
-    where = "without L2" if best == 0 else f"at {strength(best)}" + (", the weakest tried" if best == weakest else "")
-    lead = f"With each trial taken at its best epoch, the lowest mean validation loss is {where}."
+    place = "without L2" if best == 0 else f"at {strength(best)}" + (", the weakest tried" if best == weakest else "")
+    lead = f"With each trial taken at its best epoch, the lowest mean validation loss is {place}."
     return [Finding("Early stopping", lead, _changes(comparisons.outcomes(stopped), ["val_loss"], best))]
 
 
@@ -235,8 +235,8 @@ def _change(metric: str, row: dict[str, float], evidence: str = "") -> str:
     mean += " points" if percent else ""
     if math.isnan(row["p"]):
         pairs = "1 pair" if row["num"] == 1 else f"{row['num']:.0f} pairs"
-        why = "the same in every pair" if row["num"] >= FEWEST_PAIRS else f"{pairs}, no interval"
-        return f"a mean change in {name} of {mean} ({why})"
+        reason = "the same in every pair" if row["num"] >= FEWEST_PAIRS else f"{pairs}, no interval"
+        return f"a mean change in {name} of {mean} ({reason})"
     interval = f"{mean}, 95% interval {low} to {high}"
     if row["p_holm"] < 1 - LEVEL:
         return f"a clearly {'lower' if row['mean'] < 0 else 'higher'} {name} ({interval}{evidence})"

@@ -16,7 +16,7 @@ KEEP = ("best", "all")
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """How to run a sweep: where its files go, which they are, and what is printed.
+    """The options of a run: where its files go, which files there are, and what is printed.
 
     Args:
       run_dir: New or empty folder; none: runs/DATE_TIME.

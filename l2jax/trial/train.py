@@ -42,9 +42,9 @@ class TrainState(NamedTuple):
     """The state that training updates.
 
     Attributes:
-      params: of the network.
-      opt_state: of the optimizer.
-      model_state: what else the network carries from step to step; a tree without leaves for most networks.
+      params: the learned arrays.
+      opt_state: the optimizer's state, as optax makes it.
+      model_state: what else the network carries from step to step; a tree without leaves for many networks.
     """
 
     params: Params

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.fake_data import images_like, prepared, write_mnist
+from helpers.fake_data import TRAP_FOR_TENSORFLOW, images_like, prepared, write_mnist
 
 import l2jax.data.dataset
 from l2jax.data.dataset import Dataset, as_dataset, load_dataset
@@ -53,21 +53,12 @@ def test_embedded_data_set_is_small_and_names_its_licence():
 
 def test_loading_needs_no_tensorflow_and_is_silent():
     code = """
-import importlib.machinery, sys
-class Trap:  # TensorFlow seems to be installed, but importing it ends the program
-    def find_spec(self, name, path=None, target=None):
-        return importlib.machinery.ModuleSpec(name, self) if name == "tensorflow" else None
-    def create_module(self, spec):
-        sys.exit("TensorFlow was imported")
-    def exec_module(self, module):
-        pass
-sys.meta_path.insert(0, Trap())
 from l2jax.data.dataset import load_dataset
 assert "tensorflow_datasets" not in sys.modules
 assert len(load_dataset().images) == 5000
 assert "tensorflow_datasets" in sys.modules and "tensorflow" not in sys.modules
 """
-    command = [sys.executable, "-W", "error", "-c", code]
+    command = [sys.executable, "-W", "error", "-c", TRAP_FOR_TENSORFLOW + code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -114,8 +105,8 @@ def test_script_draws_the_same_balanced_parts_each_time(tmp_path):
 def test_plain_arrays_become_a_dataset(dtype):
     images = images_like(4, 5, 6)
     labels = [0, 2, 1, 2] if dtype is None else np.array([0, 2, 1, 2], dtype)
-    for given in images, images[..., None], jnp.asarray(images):
-        dataset = as_dataset((given, labels))
+    for array in images, images[..., None], jnp.asarray(images):
+        dataset = as_dataset((array, labels))
         assert dataset.num_classes == 3
         assert dataset.images.dtype == np.uint8 and dataset.labels.dtype == np.int32
         np.testing.assert_array_equal(dataset.images, images[..., None])
@@ -127,13 +118,13 @@ def test_plain_arrays_become_a_dataset(dtype):
 def test_names_and_datasets_become_a_dataset():
     assert as_dataset("mnist_small").images.shape == (5000, 28, 28, 1)
     labels = np.array([0, 1, 1, 0])
-    given = Dataset("mine", images_like(4, 5, 6), labels, 3, images_like(2, 5, 6), labels[:2])
-    dataset = as_dataset(given)
+    original = Dataset("mine", images_like(4, 5, 6), labels, 3, images_like(2, 5, 6), labels[:2])
+    dataset = as_dataset(original)
     assert (dataset.name, dataset.num_classes) == ("mine", 3)
     assert dataset.images.shape == (4, 5, 6, 1) and dataset.test_images.shape == (2, 5, 6, 1)
     assert dataset.labels.dtype == dataset.test_labels.dtype == np.int32
     np.testing.assert_array_equal(dataset.test_labels, [0, 1])
-    without_test = dataclasses.replace(given, test_images=None, test_labels=None)
+    without_test = dataclasses.replace(original, test_images=None, test_labels=None)
     assert as_dataset(without_test).test_images is None
 
 

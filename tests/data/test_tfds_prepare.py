@@ -18,7 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from helpers.fake_data import disk_with_room_for, everything_in, images_like, write_idx, write_mnist
+from helpers.fake_data import (
+    TRAP_FOR_TENSORFLOW,
+    disk_with_room_for,
+    everything_in,
+    images_like,
+    write_idx,
+    write_mnist,
+)
 from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.utils import Size
 
@@ -120,20 +127,22 @@ def test_the_command_prepares_from_files_without_tensorflow(source, tmp_path, zi
             path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
     code = """
-import importlib.machinery, sys
-class Trap:  # TensorFlow seems to be installed, but importing it ends the program
-    def find_spec(self, name, path=None, target=None):
-        return importlib.machinery.ModuleSpec(name, self) if name == "tensorflow" else None
-    def create_module(self, spec):
-        sys.exit("TensorFlow was imported")
-    def exec_module(self, module):
-        pass
-sys.meta_path.insert(0, Trap())
 from l2jax.data.tfds_prepare import main
 sys.exit(main())
 """
     data_dir = tmp_path / "data"
-    command = [sys.executable, "-W", "error", "-c", code, "mnist", "--from", str(folder), "--data-dir", str(data_dir)]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        TRAP_FOR_TENSORFLOW + code,
+        "mnist",
+        "--from",
+        str(folder),
+        "--data-dir",
+        str(data_dir),
+    ]
     for _ in range(2):  # the second time it is already there
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{data_dir}/mnist/3.0.1\n", "")

@@ -154,7 +154,7 @@ def run(every: int, folder: Path) -> Counter:
 
 
 def are_equal(a, b) -> bool:
-    """Whether two trees of arrays are equal, NaN included."""
+    """Compares two trees of arrays; NaN equals NaN."""
     import jax
 
     return jax.tree.structure(a) == jax.tree.structure(b) and all(

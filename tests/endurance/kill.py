@@ -48,7 +48,7 @@ def child(run_dir: Path, full: bool) -> int:
 
 
 def phase(run_dir: Path, start_time: float) -> str:
-    """The phase in which a run that was started at a time was killed, as far as its folder tells."""
+    """The phase in which a run that was started at a time was killed, as far as its folder shows."""
     log = run_dir / "metrics.jsonl"
     if not log.exists() or log.stat().st_mtime < start_time:
         return "compilation"

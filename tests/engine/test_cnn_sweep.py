@@ -21,7 +21,7 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def test_cnn_sweep_equals_plain_flax_and_compiles_each_of_its_programs_once(digits, compilations):
+def test_cnn_sweep_equals_plain_flax_with_three_compilations(digits, compilations):
     # 70 examples in batches of 32: the last one holds 6. The command in test_cli.py needs the same programs.
     results = l2jax.sweep([0.0, 3e-2], 2, dataset=digits, epochs=5, train_size=70, val_size=32)
     # To initialise, to train an epoch, to evaluate: whatever the number of strengths, seeds and epochs.

@@ -11,21 +11,21 @@ import pytest
 from l2jax.engine.devices import free_memory
 
 
-@pytest.mark.parametrize(("told", "expected"), [({}, None), ({"JAX_NUM_CPU_DEVICES": "3"}, 3)], ids=["untold", "told"])
-def test_cores_become_devices_unless_jax_is_told_otherwise(told, expected):
+@pytest.mark.parametrize(("devices", "expected"), [({}, None), ({"JAX_NUM_CPU_DEVICES": "3"}, 3)])
+def test_cores_become_devices_unless_jax_is_configured(devices, expected):
     expected = expected or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     program = (
         "import jax; from l2jax.engine.devices import use_every_core; use_every_core(); print(len(jax.local_devices()))"
     )
     inherited = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
-    finished = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program],
-        env=inherited | {"JAX_PLATFORMS": "cpu"} | told,
+        env=inherited | {"JAX_PLATFORMS": "cpu"} | devices,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert finished.stdout == f"{expected}\n", finished.stderr
+    assert process.stdout == f"{expected}\n", process.stderr
 
 
 def test_free_memory_of_a_cpu():
@@ -48,11 +48,11 @@ spent = [time - before.get(thread, 0) for thread, time in seconds().items()]
 print(max(spent) / sum(spent))
 """
     inherited = {n: v for n, v in os.environ.items() if n not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS", "NPROC")}
-    finished = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program],
         env=inherited | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert float(finished.stdout) > 0.9, finished.stderr
+    assert float(process.stdout) > 0.9, process.stderr

@@ -54,7 +54,7 @@ class OwnCNN(nnx.Module):
         return self.dense(nnx.avg_pool(nnx.tanh(self.conv(x)), (2, 2), strides=(2, 2)).reshape(len(x), -1))
 
 
-def test_own_network_and_own_optimizer_validated_on_the_test_part_equal_plain_flax(small):
+def test_own_network_and_optimizer_equal_plain_flax(small):
     own = {"model": lambda rngs: OwnCNN(rngs=rngs), "optimizer": lambda rate: optax.sgd(rate, momentum=0.9)}
     results = sweep_small(small, [1e-2, 0.0], 1, **own, val_size="test", train_size=110)
     plain.assert_equals_plain_loop(results, small, **own)
@@ -149,7 +149,7 @@ def test_interrupted_sweep_has_its_epochs_and_can_go_on(nine_trials, small):
 # Divergence
 
 
-def test_diverging_trials_are_marked_and_leave_their_neighbours_as_they_are(small):
+def test_diverging_trials_are_marked_and_disturb_no_neighbour(small):
     """With plain SGD a kernel grows by the factor 1 - rate * l2 in each step: -9 for 1000, -1e10 for 1e12."""
     options = {"optimizer": optax.sgd, "epochs": 6}
     disturbed = sweep_small(small, [0.0, 1e12, 1000.0, 1e-2], 3, **options)
@@ -235,3 +235,12 @@ def test_what_cannot_be_used_is_refused_in_one_line(small, option, value, given)
 def test_unknown_option_is_an_error(small):
     with pytest.raises(TypeError, match="epoch"):
         sweep_small(small, [0.0], 1, epoch=3)
+
+
+def test_old_names_work_and_warn(small):
+    sweep = Sweep(SweepConfig((0.0,), 1, train_size=40, val_size=40, epochs=1), small, model=mlp)
+    with pytest.warns(DeprecationWarning, match=r"Sweep\.plan is now Sweep\.compile"):
+        assert sweep.plan is sweep.compile()
+    (record,) = sweep.epochs()
+    with pytest.warns(DeprecationWarning, match=r"Sweep\.history is now Sweep\.ledger\.records"):
+        assert [old.indices for old in sweep.history] == [record.indices]

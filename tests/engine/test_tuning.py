@@ -17,7 +17,7 @@ ONE_BY_ONE = Tuning(1)
 
 
 def small_sweep(small, **options):
-    """Of the shapes of test_engine.py, whose programs need no compiling anew."""
+    """A sweep of the same shapes as in test_sweep.py, whose programs are compiled already."""
     config = l2jax.SweepConfig((0.0, 1e-2, 0.3), 3, train_size=None, val_size=40, **options)
     return Sweep(config, small, model=mlp)
 
@@ -44,7 +44,7 @@ def assert_equal_up_to_rounding(actual, expected, tolerance):
 
 @pytest.mark.slow  # a larger network; a small one is below, the convolution under vmap in test_fused.py
 def test_side_by_side_equals_one_after_the_other():
-    """As accelerators do it: the trial axis is vmapped, and each product is a batch of matrix products."""
+    """On accelerators the trial axis is vmapped, and each product is a batch of matrix products."""
     both = [run(choice=Tuning(n)).results() for n in (1, 2)]  # of 4 trials, each device has 2
     assert_equal_up_to_rounding(*both, 2e-5)
 
@@ -70,18 +70,18 @@ def test_bfloat16_rounds_factors_and_sums_in_float32():
 
 def test_the_fastest_is_kept_and_remembered(cache):
     times = {1: 3.0, 2: 1.0, 4: 2.0, 6: 5.0}
-    asked = []
+    measured = []
 
     def seconds(choice):
-        asked.append(choice)
+        measured.append(choice)
         return times[choice.side_by_side] + (choice.few_products == 0)
 
     assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2)
-    assert {choice.side_by_side for choice in asked} == set(times)
-    asked.clear()
-    assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2) and not asked
+    assert {choice.side_by_side for choice in measured} == set(times)
+    measured.clear()
+    assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2) and not measured
     (cache / "l2jax" / "tuning.json").write_text("{")  # damaged: measured again
-    assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2) and asked
+    assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2) and measured
 
 
 @pytest.mark.usefixtures("compiled_quickly")

@@ -13,6 +13,19 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+TRAP_FOR_TENSORFLOW = """
+import importlib.machinery, sys
+class Trap:
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name == "tensorflow" else None
+    def create_module(self, spec):
+        sys.exit("TensorFlow was imported")
+    def exec_module(self, module):
+        pass
+sys.meta_path.insert(0, Trap())
+"""
+"""Code under which TensorFlow seems to be installed, but importing it ends the program."""
+
 
 def images_like(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)

@@ -2,19 +2,12 @@
 
 import numpy as np
 
-from helpers.results import STRENGTHS, synthetic
+from helpers.results import SWEEPS, synthetic
 
 ALL_DIVERGED = [(l2, seed, 1 + 3 * seed) for l2 in (0.0, 0.01, 0.1) for seed in range(3)]
 CASES = {
-    "default": synthetic(),
-    "only 0": synthetic((0.0,)),
-    "one strength": synthetic((0.003,)),
-    "no 0": synthetic(STRENGTHS[1:]),
-    "one seed": synthetic(seeds=1),
-    "one epoch": synthetic(epochs=1),
-    "one trial, one epoch": synthetic((0.0,), seeds=1, epochs=1),
+    **SWEEPS,
     "all diverged": synthetic((0.0, 0.01, 0.1), diverged=ALL_DIVERGED),
-    "some diverged": synthetic(diverged=[(0.1, 0, 4), (0.1, 1, 1), (1e-4, 1, 12)]),
     "20 strengths": synthetic((0.0, *np.logspace(-6, 0, 19))),
     "within a decade": synthetic((0.0, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08)),
 }

@@ -10,7 +10,7 @@ STRENGTHS = (0.0, 1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2, 3.16e-2, 1e-1)
 CURVES = ("train_loss", "train_accuracy", "penalty", "val_loss", "val_accuracy", "kernel_sum_of_squares")
 
 
-def synthetic(l2=STRENGTHS, seeds=3, epochs=20, diverged=(), noise=0.01, test=True) -> Results:
+def synthetic(l2=STRENGTHS, seeds=3, epochs=20, *, diverged=(), noise=0.01, test=True) -> Results:
     """Curves shaped like those of a small CNN that overfits: validation loss is lowest at a middle strength.
 
     Args:

@@ -10,6 +10,7 @@ from scipy import stats
 
 from l2jax.results import comparisons
 from l2jax.results.estimates import holm
+from l2jax.results.replicates import replicate_labels
 from l2jax.results.results import Results
 
 
@@ -133,7 +134,7 @@ def test_clear_differences_are_those_after_the_correction():
 def test_trials_are_flattened_in_the_order_of_their_labels():
     folds = [synthetic(noise=noise).data for noise in (0.01, 0.02)]
     data = xr.concat(folds, xr.Variable("fold", [0, 1])).transpose("epoch", "fold", "l2", "seed")
-    labels = comparisons.replicate_labels(data)
+    labels = replicate_labels(data)
     assert labels[:3] == ["seed 0, fold 0", "seed 0, fold 1", "seed 1, fold 0"] and len(labels) == 6
     values = comparisons.by_strength(data["val_loss"], "epoch")
     assert values.shape == (8, 6, 20) and values.dtype == np.float64
@@ -141,4 +142,4 @@ def test_trials_are_flattened_in_the_order_of_their_labels():
         expected = data["val_loss"].sel(seed=seed, fold=fold).transpose("l2", "epoch")
         np.testing.assert_array_equal(values[:, trial], expected)
     assert comparisons.by_strength(data["diverged"]).dtype == bool
-    assert comparisons.replicate_labels(synthetic(seeds=2).data) == ["seed 0", "seed 1"]
+    assert replicate_labels(synthetic(seeds=2).data) == ["seed 0", "seed 1"]

@@ -310,7 +310,7 @@ def test_fifty_killed_runs_are_bitwise_the_same(tmp_path):
 
 @pytest.mark.slow
 def test_memory_and_files_do_not_grow_over_1000_epochs(tmp_path):
-    process, seen = psutil.Process(), []
+    process, samples = psutil.Process(), []
     checkpoints = Checkpoints(tmp_path)
     sweep = tiny_run.sweep(dataclasses.replace(CONFIG, l2=(0.0,), epochs=1000))
     for record in sweep.epochs():
@@ -320,9 +320,9 @@ def test_memory_and_files_do_not_grow_over_1000_epochs(tmp_path):
             gc.collect()
             names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
             pool = names.count("ts_pool_worker")
-            seen.append((process.memory_info().rss, process.num_fds(), process.num_threads() - pool, pool))
-    memory, files, threads, pool = zip(*seen, strict=True)
-    print(json.dumps(seen))
+            samples.append((process.memory_info().rss, process.num_fds(), process.num_threads() - pool, pool))
+    memory, files, threads, pool = zip(*samples, strict=True)
+    print(json.dumps(samples))
     # TensorStore starts another worker now and then, when all are busy. One left by each checkpoint would make 90.
     assert pool[-1] - pool[0] < 5
     assert max(files) <= files[0] and max(threads) <= threads[0]

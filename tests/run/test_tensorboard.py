@@ -12,15 +12,15 @@ AXES = {"l2": (0.0, 0.01), "learning_rate": (0.001,), "seed": (0, 1), "fold": (0
 
 
 def scalars(folder):
-    """(tag, step): value, of the one file in a folder of records: length, its checksum, content, its checksum."""
+    """The values in the one file of a folder, by (tag, step); it holds length, checksum, content, checksum of each."""
     (path,) = folder.iterdir()
-    content, found = path.read_bytes(), {}
+    content, values = path.read_bytes(), {}
     while content:
         (length,) = struct.unpack("<Q", content[:8])
         event = Event.FromString(content[12 : 12 + length])
-        found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+        values |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
         content = content[16 + length :]
-    return found
+    return values
 
 
 def record(number, losses):

@@ -1,4 +1,4 @@
-"""The progress of a sweep, on a terminal and elsewhere."""
+"""The progress bar of a sweep, on a terminal, and its lines elsewhere."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fake_sweep(num_epochs, num_chunks=1):
 
 
 def train(sweep, console, pause=0.0):
-    """As a run does it."""
+    """Trains as a run does, with its output."""
     show_compilation(sweep, console)
     with progress_bar(sweep, console) as observe:
         for record in sweep.epochs():
@@ -51,7 +51,7 @@ def train(sweep, console, pause=0.0):
 
 
 @pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 39, 1000])
-def test_plain_lines_are_few_and_have_the_first_and_the_last_epoch(count):
+def test_plain_lines_are_few_first_and_last_epoch_among_them(count):
     out = io.StringIO()
     train(fake_sweep(count), Console(file=out, width=100))
     plan, *lines = out.getvalue().splitlines()
@@ -61,7 +61,7 @@ def test_plain_lines_are_few_and_have_the_first_and_the_last_epoch(count):
     assert min(count, 10) <= len(lines) <= 21
 
 
-def test_chunks_of_trials_are_told_apart():
+def test_lines_name_the_trials_of_a_chunk():
     out = io.StringIO()
     train(fake_sweep(2, num_chunks=3), Console(file=out, width=100))
     plan, *lines = out.getvalue().splitlines()
