@@ -10,10 +10,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from l2jax.engine.devices import put_per_trial, spread
-from l2jax.engine.programs import Programs
+from l2jax.engine.plan import Plan
 from l2jax.trial.evaluate import Evaluation
 from l2jax.trial.kernels import kernels
-from l2jax.trial.train import EpochMeans, Examples, Part, TrainState, Trial
+from l2jax.trial.train import EpochMeans, Part, TrainState, Trial
 
 
 class Chunk(NamedTuple):
@@ -30,21 +30,21 @@ class Chunk(NamedTuple):
     state: TrainState
 
 
-def train(chunk: Chunk, number: int, *, programs: Programs, examples: Examples) -> tuple[Chunk, EpochMeans]:
+def train(chunk: Chunk, number: int, plan: Plan) -> tuple[Chunk, EpochMeans]:
     """Trains for one epoch, and returns when it is done."""
-    state, means = programs.train_epoch(chunk.state, chunk.trials, np.int32(number), examples)
+    state, means = plan.fit.programs.train_epoch(chunk.state, chunk.trials, np.int32(number), plan.examples)
     return chunk._replace(state=jax.block_until_ready(state)), means
 
 
-def evaluate(chunk: Chunk, part: Part, *, programs: Programs, examples: Examples) -> Evaluation:
+def evaluate(chunk: Chunk, part: Part, plan: Plan) -> Evaluation:
     """Evaluates the trials on one part of their data: arrays (n, ...) on the host."""
-    return to_host(programs.evaluate(chunk.state, chunk.trials, np.int32(part), examples), chunk)
+    return to_host(plan.fit.programs.evaluate(chunk.state, chunk.trials, np.int32(part), plan.examples), chunk)
 
 
-def epoch_metrics(chunk: Chunk, means: EpochMeans, *, programs: Programs, examples: Examples) -> dict[str, np.ndarray]:
+def epoch_metrics(chunk: Chunk, means: EpochMeans, plan: Plan) -> dict[str, np.ndarray]:
     """Evaluates what is recorded of an epoch: arrays (n,), `kernel_norm` (n, layers)."""
-    train = evaluate(chunk, Part.TRAIN, programs=programs, examples=examples)
-    val = evaluate(chunk, Part.VAL, programs=programs, examples=examples)
+    train = evaluate(chunk, Part.TRAIN, plan)
+    val = evaluate(chunk, Part.VAL, plan)
     means = to_host(means, chunk)
     sums_of_squares = np.stack(list(train.sums_of_squares.values()), axis=-1)
     with np.errstate(over="ignore"):  # the trial has diverged
@@ -64,9 +64,9 @@ def epoch_metrics(chunk: Chunk, means: EpochMeans, *, programs: Programs, exampl
     return metrics
 
 
-def test_metrics(chunk: Chunk, *, programs: Programs, examples: Examples) -> dict[str, np.ndarray]:
+def test_metrics(chunk: Chunk, plan: Plan) -> dict[str, np.ndarray]:
     """Evaluates what is recorded at the end: arrays (n,), `kernel_magnitudes` (n, layers, bins)."""
-    test = evaluate(chunk, Part.TEST, programs=programs, examples=examples)
+    test = evaluate(chunk, Part.TEST, plan)
     metrics: dict[str, Any] = {
         "test_loss": test.loss,
         "test_accuracy": test.accuracy,

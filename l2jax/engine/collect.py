@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from l2jax.engine.ledger import DERIVED, Ledger
+from l2jax.engine.ledger import AFTER_EPOCHS, AT_THE_END, Ledger
 from l2jax.results.metrics import MAGNITUDES, METRICS
 from l2jax.results.results import Results
 
@@ -26,12 +26,11 @@ def collect(ledger: Ledger, axes: dict[str, tuple], layers: tuple[str, ...], con
         raise ValueError("results without a finished epoch")
     diverged = ledger.diverged
     values = {}
-    for name in (name for name in METRICS if name not in DERIVED):
+    for name in AFTER_EPOCHS:
+        values[name] = ledger.metrics[name][:, :num_epochs].copy()
+    for name in AT_THE_END:
         values[name] = ledger.metrics[name].copy()
-        if "epoch" in METRICS[name].dims:
-            values[name] = values[name][:, :num_epochs]
-        else:
-            values[name][diverged | ~ledger.tested] = np.nan
+        values[name][diverged | ~ledger.tested] = np.nan
     val_loss = values["val_loss"]
     lowest = np.where(np.isnan(val_loss), np.inf, val_loss).argmin(-1) + 1
     values["diverged"] = diverged

@@ -15,15 +15,15 @@ from l2jax.network.model import model_name
 PACKAGES = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-class Method(NamedTuple):
-    """The way in which a sweep is computed. The same method gives bitwise the same results on the same devices."""
+class Computation(NamedTuple):
+    """The way in which a sweep is computed. The same computation gives bitwise the same results on the same devices."""
 
     trials_at_once: int
     tuning: Tuning
 
 
-def describe(setup: Setup, method: Method | None, seconds: dict[str, float]) -> dict[str, Any]:
-    """The description as JSON values; `method` is None while the sweep is not compiled."""
+def describe(setup: Setup, computation: Computation | None, seconds: dict[str, float]) -> dict[str, Any]:
+    """The description as JSON values; `computation` is None while the sweep is not compiled."""
     device = setup.mesh.devices.flat[0]
     return {
         "sweep": dataclasses.asdict(setup.config),
@@ -31,8 +31,8 @@ def describe(setup: Setup, method: Method | None, seconds: dict[str, float]) -> 
         "num_params": setup.num_params,
         "num_trials": len(setup.trials.seed),
         "data_sha256": setup.dataset.digest,
-        "trials_at_once": method and method.trials_at_once,
-        "tuning": method and method.tuning._asdict(),
+        "trials_at_once": computation and computation.trials_at_once,
+        "tuning": computation and computation.tuning._asdict(),
         "device": device.device_kind,
         "num_devices": setup.mesh.size,
         "platform": platform.platform(),
@@ -42,12 +42,12 @@ def describe(setup: Setup, method: Method | None, seconds: dict[str, float]) -> 
     }
 
 
-def described_method(description: Mapping[str, Any], setup: Setup) -> Method | None:
-    """The method in a description, if this sweep has the same trials, devices and options; otherwise None."""
+def described_computation(description: Mapping[str, Any], setup: Setup) -> Computation | None:
+    """The computation in a description, if this sweep has the same trials, devices and options; otherwise None."""
     now, config = describe(setup, None, {}), description["sweep"]
     same = all(description[name] == now[name] for name in ("num_trials", "device", "num_devices"))
     same &= all(config[name] == now["sweep"][name] for name in ("trials_at_once", "autotune"))
-    return Method(description["trials_at_once"], Tuning(**description["tuning"])) if same else None
+    return Computation(description["trials_at_once"], Tuning(**description["tuning"])) if same else None
 
 
 def described_data(description: Mapping[str, Any]) -> str:

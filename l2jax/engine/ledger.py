@@ -12,7 +12,9 @@ import numpy as np
 from l2jax.results.metrics import MAGNITUDES, METRICS
 
 DERIVED = ("diverged", "diverged_epoch", "best_epoch")
-"""The metrics that follow from the others."""
+"""The metrics that follow from the recorded ones."""
+AFTER_EPOCHS = {name: metric for name, metric in METRICS.items() if "epoch" in metric.dims}
+AT_THE_END = {name: metric for name, metric in METRICS.items() if name not in (*AFTER_EPOCHS, *DERIVED)}
 
 
 class EpochRecord(NamedTuple):
@@ -81,8 +83,8 @@ class Ledger:
     @property
     def num_records(self) -> int:
         """Epochs of chunks that are complete."""
-        number, epoch = np.nonzero(self.chunks >= 0)
-        return np.unique(np.stack([self.chunks[number, epoch], epoch]), axis=1).shape[1]
+        index, epoch = np.nonzero(self.chunks >= 0)
+        return np.unique(np.stack([self.chunks[index, epoch], epoch]), axis=1).shape[1]
 
     def unfinished(self) -> dict[int, np.ndarray]:
         """The indices of the trials that have epochs left, by the number of epochs done, the furthest first."""
@@ -113,10 +115,9 @@ class Ledger:
         more = min(max(num_epochs, 2 * room), self.num_epochs) - room
         self.chunks = np.pad(self.chunks, [(0, 0), (0, more)], constant_values=-1)
         self.seconds = np.pad(self.seconds, [(0, 0), (0, more)])
-        for name, values in self.metrics.items():
-            if "epoch" in METRICS[name].dims:
-                width = [(0, 0), (0, more), *[(0, 0)] * (values.ndim - 2)]
-                self.metrics[name] = np.pad(values, width, constant_values=np.nan)
+        for name in AFTER_EPOCHS:
+            width = [(0, 0), (0, more), *[(0, 0)] * (self.metrics[name].ndim - 2)]
+            self.metrics[name] = np.pad(self.metrics[name], width, constant_values=np.nan)
 
     def add_test(self, indices: Sequence[int], metrics: dict[str, np.ndarray]) -> None:
         """Records the metrics of the end."""
@@ -127,11 +128,7 @@ class Ledger:
     def record(self, indices: Sequence[int], number: int) -> EpochRecord:
         """The record of an epoch that these trials have finished together."""
         rows = list(indices)
-        metrics = {
-            name: self.metrics[name][rows, number - 1]
-            for name, metric in METRICS.items()
-            if "epoch" in metric.dims and name not in DERIVED
-        }
+        metrics = {name: self.metrics[name][rows, number - 1] for name in AFTER_EPOCHS}
         seconds = float(self.seconds[rows, number - 1].sum())
         return EpochRecord(number, tuple(indices), metrics, seconds, int(self.num_examples[rows].sum()))
 
@@ -156,8 +153,7 @@ def new_ledger(num_examples: np.ndarray, num_epochs: int, num_layers: int) -> Le
     sizes = {"epoch": room, "layer": num_layers, "magnitude": len(MAGNITUDES)}
     metrics = {
         name: np.full((num_trials, *(sizes[dim] for dim in metric.dims)), np.nan)
-        for name, metric in METRICS.items()
-        if name not in DERIVED
+        for name, metric in (AFTER_EPOCHS | AT_THE_END).items()
     }
     return Ledger(
         num_epochs=num_epochs,

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from l2jax.engine.compile import compile_for
 from l2jax.engine.devices import free_memory, put_per_trial, put_shared
 from l2jax.engine.programs import Programs
-from l2jax.engine.setup import Setup, compile_for
+from l2jax.engine.setup import Setup
 from l2jax.engine.tuning import Tuning, autotune, candidates, default_tuning, shortest_run
 from l2jax.network.model import model_name
-from l2jax.trial.train import Part, TrainState
+from l2jax.trial.train import Examples, Part, TrainState
 
 STEPS_PER_EPOCH_CALL = 2**14
 """The most steps that one call of the epoch's program takes on CPU, over all trials of a chunk. Until a call ends, the
@@ -23,7 +24,7 @@ process grows by some 50 kB per step, with glibc's malloc. With MALLOC_ARENA_MAX
 by a tenth."""
 
 
-class Plan(NamedTuple):
+class Fit(NamedTuple):
     """Chunks of trials that fit the devices' memory.
 
     Attributes:
@@ -31,7 +32,6 @@ class Plan(NamedTuple):
       num_chunks: of that size or less.
       bytes_needed: for one chunk, on all devices together.
       bytes_free: on all devices together, before.
-      tuning: how the programs compute.
       programs: compiled for one chunk.
     """
 
@@ -39,7 +39,6 @@ class Plan(NamedTuple):
     num_chunks: int
     bytes_needed: int
     bytes_free: int
-    tuning: Tuning
     programs: Programs
 
     def __str__(self) -> str:
@@ -47,6 +46,24 @@ class Plan(NamedTuple):
         if self.num_chunks > 1:
             chunks += f", {self.num_chunks} chunks"
         return f"{chunks}: {self.bytes_needed / 1e6:,.0f} MB of {self.bytes_free / 1e6:,.0f} MB free"
+
+
+class Plan(NamedTuple):
+    """Everything that it takes to compute chunk after chunk.
+
+    Attributes:
+      fit: the chunks and their programs.
+      tuning: how the programs compute.
+      examples: what they train and evaluate on, on the devices.
+    """
+
+    fit: Fit
+    tuning: Tuning
+    examples: Examples
+
+    @property
+    def trials_at_once(self) -> int:
+        return self.fit.trials_at_once
 
 
 def make_plan(
@@ -65,27 +82,26 @@ def make_plan(
       tuning: how to compute; None chooses.
     """
     tuning = tuning or choose_tuning(setup)
-    plan = plan_chunks(
+    fit = fit_chunks(
         functools.partial(compile_for, setup, tuning=tuning),
         trials_at_once if exactly and trials_at_once else num_trials,
-        tuning=tuning,
         devices=list(setup.mesh.devices.flat),
         steps=math.ceil(setup.num_examples.max() / setup.config.batch_size),
         trials_at_once=trials_at_once,
     )
-    return plan._replace(num_chunks=math.ceil(num_trials / plan.trials_at_once))
+    fit = fit._replace(num_chunks=math.ceil(num_trials / fit.trials_at_once))
+    return Plan(fit, tuning, setup.examples)
 
 
-def plan_chunks(
+def fit_chunks(
     compile_for: Callable[[int], Programs],
     num_trials: int,
     *,
-    tuning: Tuning,
     devices: Sequence[jax.Device],
     steps: int,
     trials_at_once: int | None = None,
-) -> Plan:
-    """Plans chunks of equal size, so that one compilation serves all.
+) -> Fit:
+    """Finds chunks of equal size, so that one compilation serves all.
 
     Compiles for all trials first, or on CPU for as many as may take `STEPS_PER_EPOCH_CALL`. If that does not fit,
     compiles for one trial per device and solves the line through both sizes for the largest chunk that fits.
@@ -97,25 +113,25 @@ def plan_chunks(
     """
     bytes_free, num_devices = free_memory(devices), len(devices)
 
-    def plan(at_most: int) -> Plan:
+    def fit(at_most: int) -> Fit:
         num_chunks = math.ceil(num_trials / at_most)
         size = math.ceil(num_trials / num_chunks)
         programs = compile_for(size)
         memory: Any = programs.train_epoch.memory_analysis()
         arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
         bytes_needed = (arrays + memory.temp_size_in_bytes) * num_devices
-        return Plan(size, num_chunks, bytes_needed, bytes_free, tuning, programs)
+        return Fit(size, num_chunks, bytes_needed, bytes_free, programs)
 
     on_cpu = devices[0].platform == "cpu"
     at_most = max(1, STEPS_PER_EPOCH_CALL // steps // num_devices) * num_devices if on_cpu else num_trials
-    largest = plan(trials_at_once or min(num_trials, at_most))
+    largest = fit(trials_at_once or min(num_trials, at_most))
     if trials_at_once or largest.bytes_needed <= bytes_free or largest.trials_at_once <= num_devices:
         return largest
-    smallest = plan(num_devices)
+    smallest = fit(num_devices)
     padded = math.ceil(largest.trials_at_once / num_devices) * num_devices  # every device computes the same number
     bytes_per_trial = (largest.bytes_needed - smallest.bytes_needed) / (padded - num_devices)
     more = int((bytes_free - smallest.bytes_needed) / bytes_per_trial) if bytes_per_trial > 0 else 0
-    return plan(max(num_devices, num_devices + more // num_devices * num_devices))
+    return fit(max(num_devices, num_devices + more // num_devices * num_devices))
 
 
 def choose_tuning(setup: Setup) -> Tuning:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,17 +10,14 @@ from jax.sharding import Mesh
 
 from l2jax.config import HYPERPARAMETERS, SweepConfig
 from l2jax.data.dataset import Dataset
-from l2jax.engine.devices import make_mesh, put_per_trial, put_shared, use_every_core
-from l2jax.engine.examples import EVALUATION_BATCH, make_examples
-from l2jax.engine.grid import make_trials, tree_take
-from l2jax.engine.programs import Programs, compile_programs
-from l2jax.engine.tuning import Tuning
+from l2jax.engine.devices import make_mesh, put_shared, use_every_core
+from l2jax.engine.examples import make_examples
+from l2jax.engine.grid import make_trials
 from l2jax.errors import InvalidInputError
 from l2jax.network.cnn import default_model
 from l2jax.network.model import ModelFn, check_network, make_network, model_name
-from l2jax.network.network import Network
 from l2jax.trial.kernels import sums_of_squares
-from l2jax.trial.train import Examples, OptimizerFn, Part, TrainState, Trial, init
+from l2jax.trial.train import Examples, OptimizerFn, Part, Trial
 
 
 class Setup(NamedTuple):
@@ -89,35 +85,3 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
         layers=tuple(jax.eval_shape(sums_of_squares, params)),
         num_params=sum(param.size for param in jax.tree.leaves(params)),
     )
-
-
-def tuned_network(setup: Setup, tuning: Tuning) -> Network:
-    """The person's own network, or the built-in one, which alone can be tuned."""
-    image_shape, num_classes = setup.dataset.images.shape[1:], setup.dataset.num_classes
-    options: dict[str, Any] = {"bfloat16": setup.config.bfloat16, "few_products": tuning.few_products}
-    model = setup.own_model if setup.own_model is not None else default_model(image_shape, num_classes, **options)
-    return make_network(model, image_shape)
-
-
-def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
-    """Compiles the programs for a number of trials."""
-    network, batch_size = tuned_network(setup, tuning), setup.config.batch_size
-    last_batches = tuple(np.unique(setup.num_examples % batch_size).tolist()) if network.uses_batch else ()
-    return compile_programs(
-        put_per_trial(tree_take(setup.trials, range(num_trials)), setup.mesh, num_trials),
-        setup.examples,
-        network=network,
-        optimizer=setup.optimizer,
-        batch_size=batch_size,
-        last_batches=last_batches,
-        evaluation_batch=EVALUATION_BATCH,
-        mesh=setup.mesh,
-        side_by_side=tuning.side_by_side,
-    )
-
-
-def abstract_state(setup: Setup) -> TrainState:
-    """The shapes and types of one trial's state."""
-    trial = jax.tree.map(lambda values: jax.ShapeDtypeStruct((), values.dtype), setup.trials)
-    make_state = functools.partial(init, network=tuned_network(setup, Tuning(1)), optimizer=setup.optimizer)
-    return jax.eval_shape(make_state, trial)

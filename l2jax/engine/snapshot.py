@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from l2jax.engine.grid import tree_take
-from l2jax.engine.ledger import DERIVED, Ledger
+from l2jax.engine.ledger import AFTER_EPOCHS, AT_THE_END, Ledger
 from l2jax.results.metrics import MAGNITUDES, METRICS
 from l2jax.trial.kernels import by_path
 from l2jax.trial.train import TrainState, Trial
@@ -42,9 +42,8 @@ def take_snapshot(ledger: Ledger, indices: Sequence[int], trials: Trial, state: 
     """
     rows = list(indices)
     num_epochs = ledger.epochs_done[rows[0]]
-    recorded = {name: metric for name, metric in METRICS.items() if name not in DERIVED}
-    metrics = {name: ledger.metrics[name][rows, :num_epochs] for name, m in recorded.items() if "epoch" in m.dims}
-    test = {name: ledger.metrics[name][rows] for name, metric in recorded.items() if "epoch" not in metric.dims}
+    metrics = {name: ledger.metrics[name][rows, :num_epochs] for name in AFTER_EPOCHS}
+    test = {name: ledger.metrics[name][rows] for name in AT_THE_END}
     seconds = ledger.seconds[rows, :num_epochs].sum(0)
     tested = bool(ledger.tested[rows].all())
     return Snapshot(tree_take(trials, rows), metrics, seconds, test if tested else None, by_path(state))
@@ -68,8 +67,9 @@ def restore_snapshot(ledger: Ledger, indices: Sequence[int], snapshot: Snapshot)
 def take_rows(snapshot: Snapshot, rows: Sequence[int]) -> Snapshot:
     """The snapshot of some of its trials."""
     share = len(rows) / len(snapshot.trials.seed)
-    seconds = snapshot.seconds * share
-    return tree_take(snapshot._replace(seconds=None), rows)._replace(seconds=seconds)
+    arrays = snapshot.trials, snapshot.metrics, snapshot.test, snapshot.state
+    trials, metrics, test, state = tree_take(arrays, rows)
+    return Snapshot(trials, metrics, snapshot.seconds * share, test, state)
 
 
 def restore_state(snapshot: Snapshot, like: TrainState) -> TrainState:

@@ -20,13 +20,15 @@ from l2jax.data.dataset import Dataset, as_dataset
 from l2jax.engine import chunk as on_devices
 from l2jax.engine.chunk import Chunk
 from l2jax.engine.collect import collect
-from l2jax.engine.describe import Method, describe, described_method
+from l2jax.engine.compile import abstract_state
+from l2jax.engine.describe import Computation, describe, described_computation
 from l2jax.engine.devices import put_per_trial
 from l2jax.engine.grid import find_trials, tree_stack, tree_take, tree_unstack
 from l2jax.engine.ledger import EpochRecord, new_ledger
 from l2jax.engine.plan import Plan, make_plan
-from l2jax.engine.setup import abstract_state, make_setup
+from l2jax.engine.setup import make_setup
 from l2jax.engine.snapshot import Snapshot, check_snapshot, restore_snapshot, restore_state, take_rows, take_snapshot
+from l2jax.engine.tuning import Tuning
 from l2jax.network.model import ModelFn
 from l2jax.results.results import Results
 from l2jax.trial.train import OptimizerFn, TrainState
@@ -46,7 +48,7 @@ class Sweep:
     Attributes:
       setup: what does not change: the config, the data set, the grid of T trials, the devices.
       ledger: what is known of each trial.
-      method: how the trials are computed, known after `compile()` or `reproduce()`.
+      computation: how the trials are computed, known after `compile()` or `reproduce()`.
       compiled: the plan with its programs, after `compile()`.
       chunk: the trials that trained last, with their state on the devices.
       waiting: the states of trials that are between two epochs, on the host, by index.
@@ -68,7 +70,7 @@ class Sweep:
         self.config, self.dataset, self.axes = config, self.setup.dataset, self.setup.axes
         self.num_trials = config.num_trials
         self.ledger = new_ledger(self.setup.num_examples, config.epochs, len(self.setup.layers))
-        self.method: Method | None = None
+        self.computation: Computation | None = None
         self.compiled: Plan | None = None
         self.chunk: Chunk | None = None
         self.waiting: dict[int, TrainState] = {}
@@ -77,17 +79,19 @@ class Sweep:
     def compile(self) -> Plan:
         """Plans how many trials the memory holds at once, and compiles for them. A second call returns the same."""
         if self.compiled is None:
-            trials_at_once, tuning = self.method or (self.config.trials_at_once, None)
-            self._plan(trials_at_once, exactly=self.method is not None, tuning=tuning)
+            trials_at_once, tuning = self.computation or (self.config.trials_at_once, None)
+            self._plan(trials_at_once, tuning, exactly=self.computation is not None)
         assert self.compiled
         return self.compiled
 
-    def _plan(self, trials_at_once: int | None, **options: Any) -> None:
+    def _plan(self, trials_at_once: int | None, tuning: Tuning | None, *, exactly: bool) -> None:
         unfinished = self.ledger.unfinished().values()
         num_trials = max((len(indices) for indices in unfinished), default=self.num_trials)
         with self._timing("compiling"):
-            self.compiled = make_plan(self.setup, num_trials, trials_at_once=trials_at_once, **options)
-        self.method = Method(self.compiled.trials_at_once, self.compiled.tuning)
+            self.compiled = make_plan(
+                self.setup, num_trials, trials_at_once=trials_at_once, exactly=exactly, tuning=tuning
+            )
+        self.computation = Computation(self.compiled.trials_at_once, self.compiled.tuning)
 
     def epochs(self, profile: Path | None = None) -> Iterator[EpochRecord]:
         """Trains what is left, chunk after chunk, and yields a record after each epoch of each chunk.
@@ -107,20 +111,20 @@ class Sweep:
                 if "RESOURCE_EXHAUSTED" not in str(error) or len(indices) <= self.setup.mesh.size:
                     raise
                 self._set_aside()
-                self._plan(math.ceil(len(indices) / 2), tuning=plan.tuning)
+                self._plan(math.ceil(len(indices) / 2), plan.tuning, exactly=False)
 
     def _train(self, chunk: Chunk, plan: Plan, profile: Path | None) -> Iterator[EpochRecord]:
         """Trains a chunk to the last epoch."""
-        programs, examples, indices = plan.programs, self.setup.examples, chunk.indices
+        indices = chunk.indices
         epochs_done = int(self.ledger.epochs_done[indices[0]])
         profiled = min(epochs_done + 2, self.config.epochs)
         for number in range(epochs_done + 1, self.config.epochs + 1):
             with jax.profiler.trace(profile) if profile and number == profiled else contextlib.nullcontext():
                 start = time.perf_counter()
-                trained, means = on_devices.train(chunk, number, programs=programs, examples=examples)
+                trained, means = on_devices.train(chunk, number, plan)
                 seconds = time.perf_counter() - start
             with self._timing("evaluating"):
-                metrics = on_devices.epoch_metrics(trained, means, programs=programs, examples=examples)
+                metrics = on_devices.epoch_metrics(trained, means, plan)
             test = None
             diverged = self.ledger.now_diverged(indices, metrics)
             if diverged.any():
@@ -146,7 +150,7 @@ class Sweep:
         if self.ledger.epochs_done[indices[0]]:
             states = tree_stack([self.waiting[index] for index in indices])
             return Chunk(indices, trials, put_per_trial(states, self.setup.mesh, plan.trials_at_once))
-        chunk = Chunk(indices, trials, plan.programs.init(trials))
+        chunk = Chunk(indices, trials, plan.fit.programs.init(trials))
         if on_devices.starts_alike(chunk):
             remedy = "draw them from the rngs that the model is given"
             warnings.warn(f"all seeds begin with the same kernels: {remedy}", stacklevel=2)
@@ -161,7 +165,7 @@ class Sweep:
 
     def _test(self, chunk: Chunk, plan: Plan) -> dict[str, np.ndarray]:
         with self._timing("evaluating"):
-            return on_devices.test_metrics(chunk, programs=plan.programs, examples=self.setup.examples)
+            return on_devices.test_metrics(chunk, plan)
 
     @contextlib.contextmanager
     def _timing(self, activity: str) -> Iterator[None]:
@@ -177,7 +181,7 @@ class Sweep:
     @property
     def epochs_left(self) -> int:
         """The number of records left for `epochs()` to yield; before `compile()`, as if the memory held all trials."""
-        at_once = self.method.trials_at_once if self.method else self.config.trials_at_once or self.num_trials
+        at_once = self.computation.trials_at_once if self.computation else self.config.trials_at_once or self.num_trials
         unfinished = self.ledger.unfinished().items()
         return sum(math.ceil(len(indices) / at_once) * (self.config.epochs - done) for done, indices in unfinished)
 
@@ -195,7 +199,7 @@ class Sweep:
 
     def description(self) -> dict[str, Any]:
         """Everything that a reader of the results needs to run the sweep again; JSON values."""
-        return describe(self.setup, self.method, self.seconds)
+        return describe(self.setup, self.computation, self.seconds)
 
     def snapshot(self) -> Snapshot:
         """A snapshot of the chunk that trained last. Save it before the next epoch, which may reuse its memory."""
@@ -230,7 +234,7 @@ class Sweep:
 
         Call it before `compile()`. The chunks get the same size, whatever memory is free now.
         """
-        self.method = described_method(description, self.setup) or self.method
+        self.computation = described_computation(description, self.setup) or self.computation
 
     @property
     def plan(self) -> Plan:
@@ -243,3 +247,13 @@ class Sweep:
         """Deprecated: use `ledger.records()`."""
         warnings.warn("Sweep.history is now Sweep.ledger.records()", DeprecationWarning, stacklevel=2)
         return list(self.ledger.records())
+
+    def progress(self) -> Snapshot:
+        """Deprecated: use `snapshot()`."""
+        warnings.warn("Sweep.progress is now Sweep.snapshot", DeprecationWarning, stacklevel=2)
+        return self.snapshot()
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Deprecated: use `check_snapshot()`."""
+        warnings.warn("Sweep.check is now Sweep.check_snapshot", DeprecationWarning, stacklevel=2)
+        self.check_snapshot(snapshot)

@@ -57,11 +57,11 @@ def autotune(key: str, choices: Iterable[Tuning], seconds: Callable[[Tuning], fl
     return Tuning(*memory[key])
 
 
-def shortest_run(run: Callable[[], object], repeats: int = 3) -> float:
-    """The seconds of the fastest run, after one that warms up."""
+def shortest_run(run: Callable[[], object]) -> float:
+    """The seconds of the fastest of three runs, after one that warms up."""
     jax.block_until_ready(run())
     times = []
-    for _ in range(repeats):
+    for _ in range(3):
         start = time.perf_counter()
         jax.block_until_ready(run())
         times.append(time.perf_counter() - start)

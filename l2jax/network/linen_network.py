@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen
 from jax import Array
 
-from l2jax.network.network import ModelState, Network, Params, mode_arguments
+from l2jax.network.network import ModelState, Network, Params, abstract_init, mode_arguments
 
 
 def from_linen(module: linen.Module, image_shape: tuple[int, ...]) -> Network:
@@ -36,5 +36,5 @@ def from_linen(module: linen.Module, image_shape: tuple[int, ...]) -> Network:
         logits, collections = module.apply(variables, images, rngs={"dropout": key}, mutable=mutable, **modes)
         return logits, params, {"collections": dict(collections), "key": state["key"], "step": state["step"] + 1}
 
-    _, state = jax.eval_shape(init, jax.random.key(0))
+    _, state = abstract_init(init)
     return Network(init, apply, uses_batch=bool(state["collections"]))

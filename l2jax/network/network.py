@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 from jax import Array
 
 Params = Any
@@ -27,6 +28,11 @@ class Network(NamedTuple):
     init: Callable[[Array], tuple[Params, ModelState]]
     apply: Callable[[Params, ModelState, Array, bool], tuple[Array, Params, ModelState]]
     uses_batch: bool
+
+
+def abstract_init(init: Callable[[Array], Any]) -> Any:
+    """The shapes and types of what a function of a key returns; nothing is computed or compiled."""
+    return jax.eval_shape(lambda seed: init(jax.random.key(seed)), jax.ShapeDtypeStruct((), "uint32"))
 
 
 def mode_arguments(call: Callable[..., Any], train: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from l2jax.network.network import ModelState, Network, Params, mode_arguments
+from l2jax.network.network import ModelState, Network, Params, abstract_init, mode_arguments
 
 
 def from_nnx(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
@@ -44,7 +44,7 @@ def from_nnx(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         paths = [path for path, _ in nnx.to_flat_state(state)]
         return logits, params, _keys_to_data(nnx.from_flat_state([(path, after[path]) for path in paths]))
 
-    _, state = jax.eval_shape(split, jax.random.key(0))
+    _, state = abstract_init(split)
     graphdef, are_keys = traced
     variables = [variable for _, variable in nnx.to_flat_state(state)]
     uses_batch = any(isinstance(v, nnx.Variable) and not isinstance(v, nnx.RngState) for v in variables)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -40,6 +41,20 @@ from l2jax.run.terminal import print_results, progress_bar, show_compilation
 Observer = Callable[[EpochRecord], None]
 
 
+class Session(NamedTuple):
+    """What stays the same while a run trains, saves and is refined.
+
+    Attributes:
+      signals: the first SIGINT or SIGTERM, once it has arrived.
+    """
+
+    run_dir: Path
+    checkpoints: Checkpoints
+    options: RunOptions
+    console: Console
+    signals: list[int]
+
+
 def run(config: SweepConfig, options: RunOptions) -> int:
     """Trains a sweep, saves and prints its results.
 
@@ -60,19 +75,17 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     run_dir = options.resume or make_run_dir(options.run_dir)
     try:
         with locked(run_dir), stop_signals() as signals:
-            checkpoints = Checkpoints(run_dir)
+            session = Session(run_dir, Checkpoints(run_dir), options, console, signals)
             if options.resume:
-                _restore(sweep, checkpoints, console)
-            results = _train_and_save(sweep, checkpoints, run_dir, options=options, console=console, signals=signals)
+                _restore(sweep, session)
+            results = _train_and_save(sweep, session)
             for _ in range(options.refine):
                 refined = _refine(sweep, results, dataset, console)
                 if refined is None:
                     break
                 sweep = refined
-                _restore(sweep, checkpoints, console)
-                results = _train_and_save(
-                    sweep, checkpoints, run_dir, options=options, console=console, signals=signals
-                )
+                _restore(sweep, session)
+                results = _train_and_save(sweep, session)
     except OSError as error:
         left = f"what was written before is intact: --resume {run_dir}" if run_dir.exists() else "the folder is gone"
         print(f"error: {run_dir}: {reason(error)}; {left}", file=sys.stderr)
@@ -81,51 +94,50 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     return _exit_code(sweep, results, signals)
 
 
-def _train_and_save(
-    sweep: Sweep, checkpoints: Checkpoints, run_dir: Path, *, options: RunOptions, console: Console, signals: list[int]
-) -> Results:
+def _train_and_save(sweep: Sweep, session: Session) -> Results:
     """Trains until the last epoch or a signal. Observers see the record of each epoch, in this order."""
+    run_dir, options, console = session.run_dir, session.options, session.console
     write_with_sums(run_dir, {CONFIG: config_json(sweep.description())})
     with contextlib.ExitStack() as stack:
-        log = metrics_log(run_dir / "metrics.jsonl", sweep.ledger.records())
+        observers: list[Observer] = [metrics_log(run_dir / "metrics.jsonl", sweep.ledger.records())]
         if not sweep.finished:
             show_compilation(sweep, console)
-            observers: list[Observer] = [log]
             if options.tensorboard:
                 observers.append(stack.enter_context(event_files(sweep.axes, run_dir / "events")))
-            observers.append(_checkpointing(sweep, checkpoints, options.checkpoint_minutes * 60, signals))
+            observers.append(_checkpointing(sweep, session))
             observers.append(stack.enter_context(progress_bar(sweep, console)))
             for record in sweep.epochs(options.profile):
                 for observe in observers:
                     observe(record)
-                if signals:
+                if session.signals:
                     break
     with console.status("testing, saving, drawing"):
         results = sweep.results()
-        _save(results, sweep, checkpoints, run_dir, options)
+        _save(results, sweep, session)
     return results
 
 
-def _checkpointing(sweep: Sweep, checkpoints: Checkpoints, seconds: float, signals: list[int]) -> Observer:
-    """Saves a checkpoint when this much time has passed since the last, at the end of a chunk and after a signal."""
+def _checkpointing(sweep: Sweep, session: Session) -> Observer:
+    """Saves a checkpoint when enough time has passed since the last, at the end of a chunk and after a signal."""
     last = time.monotonic()
 
     def save(record: EpochRecord) -> None:
         nonlocal last
-        if signals or record.number == sweep.config.epochs or time.monotonic() - last >= seconds:
-            checkpoints.save(sweep.snapshot(), sweep.description())
+        is_due = time.monotonic() - last >= 60 * session.options.checkpoint_minutes
+        if session.signals or record.number == sweep.config.epochs or is_due:
+            session.checkpoints.save(sweep.snapshot(), sweep.description())
             last = time.monotonic()
 
     return save
 
 
-def _restore(sweep: Sweep, checkpoints: Checkpoints, console: Console) -> None:
+def _restore(sweep: Sweep, session: Session) -> None:
     """Restores what the checkpoints hold, the latest first."""
 
     def warn(line: str) -> None:
-        console.print(f"warning: {line}", markup=False, soft_wrap=True)
+        session.console.print(f"warning: {line}", markup=False, soft_wrap=True)
 
-    for age, (snapshot, description) in enumerate(checkpoints.load(sweep.check_snapshot, warn)):
+    for age, (snapshot, description) in enumerate(session.checkpoints.load(sweep.check_snapshot, warn)):
         sweep.config.check_extends(SweepConfig(**description["sweep"]))
         if described_data(description) != sweep.dataset.digest:
             accepted = "the examples that the run to resume was trained on"
@@ -152,7 +164,8 @@ def _refine(sweep: Sweep, results: Results, dataset: Dataset, console: Console) 
     return Sweep(dataclasses.replace(sweep.config, l2=(*sweep.config.l2, *new)), dataset)
 
 
-def _save(results: Results, sweep: Sweep, checkpoints: Checkpoints, run_dir: Path, options: RunOptions) -> None:
+def _save(results: Results, sweep: Sweep, session: Session) -> None:
+    run_dir, options = session.run_dir, session.options
     for name, figure in plot.figures(results):
         for file_format in {"png", options.figures}:
             content = io.BytesIO()
@@ -160,7 +173,7 @@ def _save(results: Results, sweep: Sweep, checkpoints: Checkpoints, run_dir: Pat
             write_whole(run_dir / f"{name}.{file_format}", content.getvalue())
     for keep in {"best", options.keep}:
         with contextlib.suppress(ValueError):  # no trial has finished without diverging
-            write_whole(run_dir / f"{keep}_params.npz", params_file(keep, results, sweep, checkpoints))
+            write_whole(run_dir / f"{keep}_params.npz", params_file(keep, results, sweep, session.checkpoints))
     results.save(run_dir)
     write_report({str(run_dir): results}, run_dir / "report.html")
 

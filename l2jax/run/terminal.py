@@ -26,7 +26,7 @@ def show_compilation(sweep: Sweep, console: Console) -> None:
     """Compiles, and shows that, the plan and the time that it took."""
     with console.status(f"compiling for {sweep.num_trials} trials"):
         plan = sweep.compile()
-    console.print(f"{plan}; compiled in {sweep.seconds['compiling']:.1f} s")
+    console.print(f"{plan.fit}; compiled in {sweep.seconds['compiling']:.1f} s")
 
 
 @contextlib.contextmanager

@@ -9,9 +9,8 @@ from helpers.compare import mlp
 
 import l2jax
 from l2jax.engine import plan as planning
-from l2jax.engine.plan import plan_chunks
+from l2jax.engine.plan import fit_chunks
 from l2jax.engine.sweep import Sweep
-from l2jax.engine.tuning import Tuning
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -47,7 +46,7 @@ def program(fixed, slope):
 
 def test_what_fits_is_compiled_once():
     compile_for, compiled = program(10 * MB, MB)
-    plan = plan_chunks(compile_for, 24, tuning=Tuning(1), devices=TWO, steps=1)
+    plan = fit_chunks(compile_for, 24, devices=TWO, steps=1)
     assert (plan.trials_at_once, plan.num_chunks, plan.bytes_needed) == (24, 1, 2 * 22 * MB)
     assert compiled == [24]
 
@@ -56,7 +55,7 @@ def test_what_fits_is_compiled_once():
 def test_what_does_not_fit_is_cut_into_equal_chunks(monkeypatch, free, at_once, num_chunks):
     monkeypatch.setattr(planning, "free_memory", lambda _: free * MB)
     compile_for, compiled = program(10 * MB, MB)
-    plan = plan_chunks(compile_for, 256, tuning=Tuning(1), devices=TWO, steps=1)
+    plan = fit_chunks(compile_for, 256, devices=TWO, steps=1)
     assert (plan.trials_at_once, plan.num_chunks) == (at_once, num_chunks)
     assert plan.bytes_needed <= free * MB or plan.trials_at_once == len(TWO)
     assert compiled == [256, 2, at_once]
@@ -65,16 +64,16 @@ def test_what_does_not_fit_is_cut_into_equal_chunks(monkeypatch, free, at_once, 
 @pytest.mark.parametrize(("steps", "at_once"), [(13, 256), (1719, 8), (10**6, 2)])
 def test_chunks_on_cpu_are_small_where_epochs_are_long(steps, at_once):
     compile_for, compiled = program(10 * MB, MB)
-    plan = plan_chunks(compile_for, 256, tuning=Tuning(1), devices=TWO, steps=steps)
+    plan = fit_chunks(compile_for, 256, devices=TWO, steps=steps)
     assert (plan.trials_at_once, plan.num_chunks) == (at_once, 256 / at_once)
     assert compiled == [at_once]
     gpus = (SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 10**9, "bytes_in_use": 0}),) * 2
-    assert plan_chunks(compile_for, 256, tuning=Tuning(1), devices=gpus, steps=steps).trials_at_once == 256
+    assert fit_chunks(compile_for, 256, devices=gpus, steps=steps).trials_at_once == 256
 
 
 def test_an_option_overrides_the_plan():
     compile_for, compiled = program(10 * MB, MB)
-    plan = plan_chunks(compile_for, 24, tuning=Tuning(1), devices=TWO, trials_at_once=10, steps=10**6)
+    plan = fit_chunks(compile_for, 24, devices=TWO, trials_at_once=10, steps=10**6)
     assert (plan.trials_at_once, plan.num_chunks) == (8, 3)  # equal chunks, none larger than 10
     assert compiled == [8]
 
@@ -96,9 +95,9 @@ def test_chunks_change_nothing(whole, small_sweep, trials_at_once):
 
 
 def test_an_artificial_limit_makes_chunks(small_sweep, monkeypatch):
-    needed = small_sweep(trials_at_once=4).compile().bytes_needed  # three chunks of 3
+    needed = small_sweep(trials_at_once=4).compile().fit.bytes_needed  # three chunks of 3
     monkeypatch.setattr(planning, "free_memory", lambda _: needed)
-    plan = small_sweep().compile()
+    plan = small_sweep().compile().fit
     assert plan.num_chunks == 3 and plan.bytes_needed <= needed
 
 
@@ -111,9 +110,10 @@ def test_out_of_memory_halves_the_chunk(whole, small_sweep):
         calls.append(args)
         if len(calls) == 2:  # in the second epoch: what the chunk has done is done again
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
-        return plan.programs.train_epoch(*args)
+        return plan.fit.programs.train_epoch(*args)
 
-    sweep.compiled = plan._replace(programs=plan.programs._replace(train_epoch=runs_out))
+    programs = plan.fit.programs._replace(train_epoch=runs_out)
+    sweep.compiled = plan._replace(fit=plan.fit._replace(programs=programs))
     list(sweep.epochs())
     assert len(calls) == 2 and sweep.compile().trials_at_once == 5
     assert sweep.results().data.identical(whole.data)

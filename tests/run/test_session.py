@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import l2jax
-from l2jax.engine import setup
+from l2jax.engine import compile as compiling
 from l2jax.errors import InputError
 from l2jax.run import metrics_log
 from l2jax.run.checkpoint import Checkpoints
@@ -157,7 +157,7 @@ def test_a_signal_stops_the_run_which_can_be_resumed(number, tmp_path, undisturb
 
 def test_a_finished_run_is_resumed_without_training(tmp_path, undisturbed, monkeypatch):
     shutil.copytree(undisturbed, tmp_path / "run")
-    monkeypatch.setattr(setup, "compile_programs", lambda *_, **__: pytest.fail("it compiles"))
+    monkeypatch.setattr(compiling, "compile_programs", lambda *_, **__: pytest.fail("it compiles"))
     assert tiny_run.run(tmp_path / "run", resume=True) == 0
     kill.assert_same_outcome(tmp_path / "run", undisturbed)
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from l2jax.config import SweepConfig
-from l2jax.engine.plan import Plan
+from l2jax.engine.plan import Fit
 from l2jax.run.terminal import progress_bar, show_compilation
 
 
@@ -26,7 +26,7 @@ def fake_sweep(num_epochs, num_chunks=1):
     sweep = SimpleNamespace(
         config=config,
         num_trials=config.num_trials,
-        compile=lambda: Plan(at_once, num_chunks, 250_000_000, 4_000_000_000, None, None),
+        compile=lambda: SimpleNamespace(fit=Fit(at_once, num_chunks, 250_000_000, 4_000_000_000, None)),
         seconds={"compiling": 1.23},
         ledger=SimpleNamespace(num_records=0),
         epochs_left=len(records),
