@@ -60,6 +60,9 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
     if own_model is not None and config.bfloat16:
         accepted = "l2jax.CNN, or layers with dtype=jnp.bfloat16"
         raise InvalidInputError("bfloat16", "a model of your own", accepted)
+    if isinstance(optimizer, tuple) or not callable(optimizer):  # optax' optimizers are tuples
+        given = "an optimizer that is made already" if isinstance(optimizer, tuple) else optimizer
+        raise InvalidInputError("optimizer", given, "a function from a learning rate to one, such as optax.adam")
     image_shape, num_classes = dataset.images.shape[1:], dataset.num_classes
     model = own_model if own_model is not None else default_model(image_shape, num_classes)
     params = check_network(make_network(model, image_shape), model_name(model), image_shape, num_classes)

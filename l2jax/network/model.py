@@ -25,12 +25,15 @@ def make_network(model: ModelFn, image_shape: tuple[int, ...]) -> Network:
     Raises:
       InputError: if the model does not make a Flax module.
     """
+    accepted = "a function that makes a Flax module from nnx.Rngs, such as its class, or a Linen module"
+    if isinstance(model, nnx.Module) or (not callable(model) and not isinstance(model, linen.Module)):
+        given = f"a module, {type(model).__name__}, that is made already" if isinstance(model, nnx.Module) else model
+        raise InvalidInputError("model", given, accepted)
     module = _abstract_module(model)
     if isinstance(module, linen.Module):
         return from_linen(module, image_shape)
     if isinstance(module, nnx.Module):
         return from_nnx(functools.partial(_construct, model))
-    accepted = "a function that makes a Flax module from nnx.Rngs, such as its class, or a Linen module"
     given = f"{getattr(model, '__name__', type(model).__name__)}, which makes {type(module).__name__}"
     raise InvalidInputError("model", given, accepted)
 

@@ -14,6 +14,8 @@ from helpers.plain_nnx import add_metrics, train_linen, train_nnx
 
 import l2jax
 from l2jax.config import SweepConfig
+from l2jax.engine.describe import Computation
+from l2jax.engine.tuning import Tuning
 from l2jax.run.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -220,6 +222,18 @@ def test_state_depends_neither_on_chunks_nor_on_devices(options, small, six_tria
     data = small_sweep(small, **options).data
     for name in data:
         np.testing.assert_allclose(data[name], six_trials[name], rtol=2e-5, err_msg=str(name))
+
+
+@pytest.mark.parametrize("model", [ConvBatchNormDropout, Constants])
+def test_trials_side_by_side_train_as_one_by_one(model, small):
+    """As accelerators compute: two trials at a time on each device."""
+    config = SweepConfig((0.0, 0.03), 2, train_size=None, **OPTIONS | {"epochs": 1})
+    losses = []
+    for side_by_side in (1, 2):
+        sweep = l2jax.Sweep(config, small, model=model)
+        sweep.computation = Computation(4, Tuning(side_by_side))
+        losses.append([record.metrics["train_loss"] for record in sweep.epochs()])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-5)
 
 
 def test_a_restored_sweep_is_bitwise_the_same(small, six_trials, tmp_path):

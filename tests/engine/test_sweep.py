@@ -232,6 +232,12 @@ def test_what_cannot_be_used_is_refused_in_one_line(small, option, value, given)
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("optimizer", [optax.adam(1e-2), "adam"])
+def test_an_optimizer_is_a_function_of_a_learning_rate(small, optimizer):
+    with pytest.raises(InputError, match=r"^optimizer: got .*; accepted: a function from a learning rate to one"):
+        sweep_small(small, [0.0], 1, optimizer=optimizer)
+
+
 def test_unknown_option_is_an_error(small):
     with pytest.raises(TypeError, match="epoch"):
         sweep_small(small, [0.0], 1, epoch=3)

@@ -94,8 +94,10 @@ LOGITS = "one that maps them to logits (2, 10)"
         (sequential(linear(10), lambda rngs: jnp.ravel), "from images (2, 7, 7, 1) to (20,)", LOGITS),
         (sequential(linear(10), lambda rngs: lambda x: (x, x)), "from images (2, 7, 7, 1) to tuple", LOGITS),
         (lambda rngs: 1, "which makes int", MODULE),
+        (nnx.Linear(49, 10, rngs=nnx.Rngs(0)), "a module, Linear, that is made already", MODULE),
+        ("cnn", "cnn", MODULE),
     ],
-    ids=["too few logits", "flat logits", "tuple", "no module"],
+    ids=["too few logits", "flat logits", "tuple", "no module", "a module", "a name"],
 )
 def test_model_that_cannot_be_trained_is_refused(model, given, accepted):
     dataset = (np.zeros((40, 7, 7), np.uint8), np.arange(40) % 10)
