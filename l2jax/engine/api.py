@@ -13,7 +13,7 @@ from l2jax.engine.sweep import Sweep
 from l2jax.hyperparameters import Values
 from l2jax.network.model import ModelFn
 from l2jax.results.results import Results
-from l2jax.trial.train import OptimizerFn
+from l2jax.trial.optimizer import OptimizerFn
 
 
 def sweep(
@@ -50,7 +50,9 @@ def sweep(
         or a Linen module, or its class. It maps images (B, H, W, C) in [0, 1] to logits (B, classes). Parameters,
         `nnx.Param`, are trained; all other variables, such as batch statistics and dropout's streams, are carried
         from step to step. None takes `CNN`. Convolutions and pooling are fast if they are of `l2jax.ops`.
-      optimizer: makes the optimizer from a learning rate.
+      optimizer: makes the optimizer from a learning rate, its first argument. If it names `total_steps` or
+        `steps_per_epoch` as arguments, it gets them, for schedules. Optimizers that ask for the value of the objective
+        get it; schedule-free ones are evaluated at their evaluation parameters.
       epochs: passes over the training examples.
       batch_size: examples per step.
       learning_rate: learning rates, which `optimizer` gets.

@@ -16,7 +16,8 @@ from jax.stages import Compiled
 from l2jax.engine.devices import PER_TRIAL, SHARED
 from l2jax.network.network import Network
 from l2jax.trial.evaluate import evaluate
-from l2jax.trial.train import Examples, OptimizerFn, Trial, init, train_epoch
+from l2jax.trial.optimizer import OptimizerFn
+from l2jax.trial.train import Examples, Trial, init, train_epoch
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": "512", "xla_backend_optimization_level": 2}
 """Options for XLA:CPU. By default it vectorises for 256 bits; on a core with 512, training is about a tenth faster with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,8 @@ from l2jax.errors import InvalidInputError
 from l2jax.network.cnn import default_model
 from l2jax.network.model import ModelFn, check_network, make_network, model_name
 from l2jax.trial.kernels import sums_of_squares
-from l2jax.trial.train import Examples, OptimizerFn, Part, Trial
+from l2jax.trial.optimizer import OptimizerFn, bind_learning_rate, bind_steps
+from l2jax.trial.train import Examples, Part, Trial
 
 
 class Setup(NamedTuple):
@@ -74,6 +76,9 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
     if config.batch_size > num_examples.min():
         accepted = f"at most the {num_examples.min()} examples of the training part"
         raise InvalidInputError("batch_size", config.batch_size, accepted)
+    steps_per_epoch = math.ceil(num_examples.max() / config.batch_size)
+    optimizer = bind_steps(optimizer, steps_per_epoch=steps_per_epoch, num_epochs=config.epochs)
+    optimizer = bind_learning_rate(optimizer, config.learning_rate, params)
     mesh = make_mesh(config.num_trials, config.devices)
     return Setup(
         config,

@@ -31,7 +31,8 @@ from l2jax.engine.snapshot import Snapshot, check_snapshot, restore_snapshot, re
 from l2jax.engine.tuning import Tuning
 from l2jax.network.model import ModelFn
 from l2jax.results.results import Results
-from l2jax.trial.train import OptimizerFn, TrainState
+from l2jax.trial.optimizer import OptimizerFn
+from l2jax.trial.train import TrainState
 
 
 class Sweep:

@@ -12,6 +12,7 @@ from l2jax.results.metrics import MAGNITUDES
 from l2jax.trial.calibration import BINS, calibration_error, calibration_sums
 from l2jax.trial.kernels import kernels, penalty, sums_of_squares
 from l2jax.trial.magnitudes import count_magnitudes
+from l2jax.trial.optimizer import evaluation_params
 from l2jax.trial.train import Examples, Part, TrainState, Trial, load_images, losses_and_correct
 
 
@@ -39,6 +40,7 @@ def evaluate(
     state: TrainState, trial: Trial, part: Array, examples: Examples, *, network: Network, batch_size: int
 ) -> Evaluation:
     """Evaluates a trial on one `Part`; loss, accuracy and ece of a part without examples are NaN."""
+    params = evaluation_params(state.params, state.opt_state)
     indices = examples.parts[part, trial.split_index]
     size = (indices >= 0).sum(dtype=jnp.int32)
 
@@ -47,7 +49,7 @@ def evaluate(
         train_labels = examples.train_labels[trial.split_index, batch]
         labels = jnp.where(part == Part.TRAIN, train_labels, examples.labels[batch])
         images, mask = load_images(examples, batch), batch >= 0
-        logits = network.apply(state.params, state.model_state, images, False)[0].astype(jnp.float32)
+        logits = network.apply(params, state.model_state, images, False)[0].astype(jnp.float32)
         losses, correct = losses_and_correct(logits, labels)
         loss, num_correct, calibration = sums
         calibration += calibration_sums(logits, labels, mask)
@@ -61,9 +63,9 @@ def evaluate(
         loss / size,
         num_correct / size,
         ece,
-        penalty(state.params, trial.hyperparameters["l2"]),
-        sums_of_squares(state.params),
-        lax.cond(part == Part.TEST, _magnitudes, _no_magnitudes, state.params),
+        penalty(params, trial.hyperparameters["l2"]),
+        sums_of_squares(params),
+        lax.cond(part == Part.TEST, _magnitudes, _no_magnitudes, params),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
@@ -14,9 +13,7 @@ from jax import Array, lax
 
 from l2jax.network.network import ModelState, Network, Params
 from l2jax.trial.kernels import kernel_mask, penalty
-
-OptimizerFn = Callable[[Array], optax.GradientTransformation]
-"""A learning rate to an optimizer, such as `optax.adam`."""
+from l2jax.trial.optimizer import OptimizerFn, update
 
 
 class Trial(NamedTuple):
@@ -162,8 +159,14 @@ def train_epoch(
         value_and_grad = jax.value_and_grad(functools.partial(objective, network=network), has_aux=True)
         (value, aux), grads = value_and_grad(state.params, state.model_state, trial, batch)
         num_correct, params, model_state = aux
-        transform = optimizer(trial.hyperparameters["learning_rate"])
-        updates, opt_state = transform.update(grads, state.opt_state, params)
+        updates, opt_state = update(
+            optimizer(trial.hyperparameters["learning_rate"]),
+            grads,
+            state.opt_state,
+            params,
+            value=value,
+            value_fn=lambda params: objective(params, state.model_state, trial, batch, network=network)[0],
+        )
         params = cast(Params, optax.apply_updates(params, with_weight_decay(updates, params, trial)))
         sums = EpochMeans(sums.objective + batch.mask.sum() * value, sums.accuracy + num_correct)
         return TrainState(params, opt_state, model_state), sums
