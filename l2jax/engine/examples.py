@@ -44,6 +44,7 @@ def make_examples(config: SweepConfig, dataset: Dataset) -> Examples:
 def _splits(config: SweepConfig, dataset: Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     """Training and validation indices: seed by seed, and within a seed fold by fold."""
     labels, splits = dataset.labels, []
+    assert config.train_size != "auto"  # the config has replaced it
     for seed in range(config.seeds):
         if config.folds > 1:
             indices = subset(labels, seed, config.train_size)

@@ -51,8 +51,12 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     """
     # Progress goes to stderr and results to stdout, so that each can be redirected.
     console = Console(stderr=True, quiet=options.quiet, highlight=False)
-    with console.status(f"loading {config.dataset}"):
-        dataset = load_dataset(config.dataset, config.data_dir)
+    with console.status(f"loading {config.dataset}") as status:
+
+        def show(done: int, total: int) -> None:
+            status.update(f"loading {config.dataset}: {done:,} of {total:,} images")
+
+        dataset = load_dataset(config.dataset, config.data_dir, image_size=config.image_size, progress=show)
         sweep = Sweep(config, dataset)
     _warn_of_rounding(sweep, console)
     if options.profile:
