@@ -181,9 +181,7 @@ def _load_path(path: Path, image_size: int | None, progress: Progress | None) ->
         else:
             _refuse_image_size(path, image_size)
             arrays = read_npz(expanded)
-    except OSError as error:
-        raise UnusableFileError("dataset", path, reason(error)) from None
-    except RuntimeError as error:  # of expanduser, where there is no such user
+    except (OSError, RuntimeError) as error:  # RuntimeError: of expanduser, where there is no such user
         raise UnusableFileError("dataset", path, reason(error)) from None
     try:
         return _with_classes_counted(str(path), **arrays)

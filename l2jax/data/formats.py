@@ -75,7 +75,9 @@ def read_npz(path: Path, option: str = "dataset") -> dict[str, np.ndarray]:
         test, train = (_read_arrays(file, option) for file in files)
         return train | {f"test_{name}": test[name] for name in ("images", "labels")}
     if len(files) != 1:
-        raise UnusableFileError(option, path, "holds neither train.npz and test.npz nor one .npz file alone")
+        raise UnusableFileError(
+            option, path, "holds neither train.npz and test.npz nor one .npz file alone, nor sub-folders of images"
+        )
     return _read_arrays(files[0], option)
 
 

@@ -219,7 +219,9 @@ def test_config_tells_how_to_run_it_again(nine_trials):
         ("dataset", "no_such_data", "no_such_data"),
         ("dataset", (np.zeros((20, 7, 7), np.uint8), np.zeros(19, int)), "20 images, labels of shape (19,)"),
         ("dataset", (np.zeros((20, 7, 7), np.uint8), np.arange(20) - 1), "label -1"),
-        ("dataset", (np.zeros((20, 7, 7)), np.zeros(20, int)), "images of float64"),
+        ("dataset", (np.zeros((20, 7, 7), int), np.zeros(20, int)), "images of int64"),
+        ("dataset", (np.full((20, 7, 7), np.nan), np.zeros(20, int)), "images with 980 NaN or infinite values"),
+        ("image_size", 32, "32"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(small, option, value, given):
