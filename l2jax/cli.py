@@ -9,7 +9,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -32,6 +32,29 @@ class Command(NamedTuple):
     run: RunOptions
 
 
+def _one(read: Callable[[str], object]) -> Callable[[list[str]], object]:
+    """Reads an option of one word. Words that cannot be read stay as they are, for the checks to refuse."""
+
+    def read_words(words: list[str]) -> object:
+        try:
+            (word,) = words
+            return read(word)
+        except ValueError:
+            return " ".join(words)
+
+    return read_words
+
+
+def _show(default: object, none: str = "none") -> list[str]:
+    """Writes the default of an option, and None in its own word."""
+    if isinstance(default, tuple):
+        return [*DEFAULT_STRENGTHS.split()] if default == SweepConfig.l2 else [f"{value:g}" for value in default]
+    return [none if default is None else str(default)]
+
+
+_INT_OR_NONE = PrimitiveConstructorSpec("*", "INT", _one(int), is_instance=lambda _: True, str_from_instance=_show)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Options(RunOptions, SweepConfig):
     """The words of a command line as tyro reads them, before `SweepConfig` and `RunOptions` check them.
@@ -41,6 +64,7 @@ class _Options(RunOptions, SweepConfig):
       list_recipes: Print the recipes.
     """
 
+    image_size: Annotated[int | None, _INT_OR_NONE] = None
     recipe: str = "quick"
     list_recipes: bool = False
 
@@ -129,10 +153,12 @@ def parse(argv: Sequence[str]) -> Command | None:
     if known.resume is not None and known.recipe is not None:
         raise InvalidInputError("recipe", recipe, "none with --resume: the options are those of the run")
     before = RECIPES[recipe] if known.resume is None else read_config(known.resume)
+    # The default sweep begins with the defaults as they are written: its train_size is that of the data set.
+    options_before = {} if known.resume is None and before == SweepConfig() else vars(before)
     registry = ConstructorRegistry()
     registry.primitive_rule(_option_type)
     options, unknown = tyro.cli(
-        functools.partial(_Options, **vars(before)),
+        functools.partial(_Options, **options_before),
         prog="l2jax",
         description="Trains a CNN at every L2 strength at once: does L2 regularisation help?",
         args=argv,
@@ -160,37 +186,22 @@ def _part(cls: type[T], options: _Options) -> T:
 
 def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """Tells tyro how to read an option: it accepts any words, and leaves the checks to the dataclasses."""
-
-    def one(read: Callable[[str], object]) -> Callable[[list[str]], object]:
-        def read_words(words: list[str]) -> object:
-            try:
-                (word,) = words
-                return read(word)
-            except ValueError:
-                return " ".join(words)
-
-        return read_words
-
-    def show(default: object) -> list[str]:
-        if isinstance(default, tuple):
-            return [*DEFAULT_STRENGTHS.split()] if default == SweepConfig.l2 else [f"{value:g}" for value in default]
-        none = "all" if info.type == int | None else "none"
-        return [none if default is None else str(default)]
-
     types: dict[Any, tuple[str, Callable[[list[str]], object]]] = {
         get_origin(SweptValues): ("FLOAT ...", tuple),
-        int: ("INT", one(int)),
-        int | None: ("INT|all", one(lambda word: None if word == "all" else int(word))),
-        float: ("FLOAT", one(float)),
-        int | str | None: ("INT|test", one(lambda word: word if word == "test" else int(word))),
-        str: ("NAME", one(str)),
-        str | None: ("PATH", one(str)),
-        Path | None: ("PATH", one(Path)),
+        int: ("INT", _one(int)),
+        int | None: ("INT|all", _one(lambda word: None if word == "all" else int(word))),
+        int | Literal["auto"] | None: ("INT|all|auto", _one(lambda word: None if word == "all" else int(word))),
+        float: ("FLOAT", _one(float)),
+        int | str | None: ("INT|test", _one(lambda word: word if word == "test" else int(word))),
+        str: ("NAME", _one(str)),
+        str | None: ("PATH", _one(str)),
+        Path | None: ("PATH", _one(Path)),
     }
     kind = get_origin(info.type) if get_origin(info.type) is tuple else info.type  # tyro may write it as typing.Tuple
     if kind not in types:
         return None
     metavar, read = types[kind]
+    show = functools.partial(_show, none="all" if "all" in metavar else "none")
     return PrimitiveConstructorSpec("*", metavar, read, is_instance=lambda _: True, str_from_instance=show)
 
 

@@ -6,12 +6,15 @@ import dataclasses
 import math
 import operator
 import os
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Literal
 
 from l2jax.errors import InvalidInputError
 from l2jax.hyperparameters import Hyperparameter, Values, parse_values
 
 DEFAULT_STRENGTHS = "0 log:1e-3:1e-1:3"
+EMBEDDED, EMBEDDED_TRAIN_SIZE = "mnist_small", 400
+"""The data set that comes with l2jax, and how many of its examples a trial is trained on unless told otherwise."""
 MAX_TRIALS = MAX_EPOCHS = 1_000_000
 
 
@@ -48,10 +51,12 @@ class SweepConfig:
       weight_decay: Decoupled weight decays, as in AdamW.
       label_smoothing: Label smoothings; same syntax as --l2.
       train_size: Training examples per trial; with folds, in all folds together.
+        "auto": 400 of mnist_small, all of other data sets.
       val_size: Examples held out; "test": the test set instead.
       folds: Cross-validation folds; 1 holds out --val-size.
       label_noise: Fraction of training labels made wrong.
-      dataset: Data set of tensorflow-datasets, or .npz files.
+      dataset: Data set of tensorflow-datasets; path to .npz, images.
+      image_size: Pixels per side, for folders of images.
       data_dir: Folder of the data sets of tensorflow-datasets.
       bfloat16: Multiply matrices in bfloat16; sum in float32.
       devices: Devices to use; on CPU one device is one core.
@@ -71,11 +76,12 @@ class SweepConfig:
     label_smoothing: SweptValues = _swept(
         "label_smoothing", 0.0, Hyperparameter("label smoothing", 0, 1, below_high=True)
     )
-    train_size: int | None = 400
+    train_size: int | Literal["auto"] | None = "auto"
     val_size: int | str | None = 400
     folds: int = 1
     label_noise: float = 0.0
-    dataset: str = "mnist_small"
+    dataset: str = EMBEDDED
+    image_size: int | None = None
     data_dir: str | None = None
     bfloat16: bool = False
     devices: int | None = None
@@ -101,11 +107,17 @@ class SweepConfig:
                 raise InvalidInputError(option, now, accepted)
 
     def __post_init__(self) -> None:
+        dataset = _dataset(self.dataset)
+        train_size = self.train_size
+        if train_size == "auto":
+            train_size = EMBEDDED_TRAIN_SIZE if dataset == EMBEDDED else None
         checked: dict[str, Any] = {
+            "dataset": dataset,
+            "train_size": _optional_count("train_size", train_size),
+            "image_size": _optional_count("image_size", self.image_size),
             "seeds": _count("seeds", self.seeds, most=MAX_TRIALS),
             "epochs": _count("epochs", self.epochs, most=MAX_EPOCHS),
             "batch_size": _count("batch_size", self.batch_size),
-            "train_size": _optional_count("train_size", self.train_size),
             "folds": _count("folds", self.folds, most=MAX_TRIALS),
             "label_noise": _fraction("label_noise", self.label_noise),
             "devices": _optional_count("devices", self.devices),
@@ -117,8 +129,6 @@ class SweepConfig:
             checked["val_size"] = None
         elif self.val_size != "test":
             checked["val_size"] = _count("val_size", self.val_size, alternative=' or "test"')
-        if not isinstance(self.dataset, str):
-            raise InvalidInputError("dataset", self.dataset, "the name of a data set")
         if self.data_dir is not None:
             checked["data_dir"] = _path("data_dir", self.data_dir)
         for option, value in checked.items():
@@ -126,7 +136,7 @@ class SweepConfig:
         if self.num_trials > MAX_TRIALS:
             accepted = f"at most {MAX_TRIALS} trials (settings times seeds times folds)"
             raise InvalidInputError("seeds", self.seeds, accepted)
-        if self.train_size is not None and self.batch_size > self.train_size:
+        if checked["train_size"] and self.batch_size > checked["train_size"]:
             raise InvalidInputError("batch_size", self.batch_size, f"at most train_size, {self.train_size}")
 
     @property
@@ -174,6 +184,16 @@ def _fraction(option: str, value: object) -> float:
     if not 0 <= fraction <= 1:
         raise InvalidInputError(option, value, "a fraction, 0 to 1")
     return fraction
+
+
+def _dataset(value: object) -> str:
+    """The name of a data set; that of a path begins as on the command line, or some paths would pass for names."""
+    if isinstance(value, os.PathLike):
+        path = os.fsdecode(value)
+        return path if re.match(r"\.{0,2}/|~", path) else f"./{path}"
+    if not isinstance(value, str):
+        raise InvalidInputError("dataset", value, "the name of a data set, or a path")
+    return value
 
 
 def _path(option: str, value: object) -> str:

@@ -47,7 +47,7 @@ def test_every_option_is_read():
     words = (
         "--l2 0 log:1e-3:1e-1:3 --seeds 5 --epochs 7 --batch-size 8 --learning-rate 1e-2 --train-size all "
         "--weight-decay 0 0.1 --label-smoothing 0.1 --val-size test --folds 1 --label-noise 0.2 --dataset digits "
-        "--data-dir elsewhere --bfloat16 --devices 2 --trials-at-once 6 --autotune --run-dir here "
+        "--image-size 32 --data-dir elsewhere --bfloat16 --devices 2 --trials-at-once 6 --autotune --run-dir here "
         "--profile there --quiet"
     )
     command = cli.parse(words.split())
@@ -63,6 +63,7 @@ def test_every_option_is_read():
         val_size="test",
         label_noise=0.2,
         dataset="digits",
+        image_size=32,
         data_dir="elsewhere",
         bfloat16=True,
         devices=2,
@@ -76,6 +77,34 @@ def test_options_change_parts_of_a_recipe():
     assert cli.parse(["--recipe", "article"]).sweep == RECIPES["article"]
     changed = cli.parse(["--recipe=article", "--folds", "5", "--l2", "0"]).sweep
     assert changed == dataclasses.replace(RECIPES["article"], folds=5, l2=(0.0,))
+
+
+def test_other_data_sets_than_the_embedded_one_are_trained_on_whole():
+    for words, train_size in {
+        "": 400,
+        "--dataset mnist_small": 400,
+        "--dataset mnist": None,
+        "--dataset ./photos --image-size 32": None,
+        "--dataset mnist --train-size 400": 400,
+        "--dataset mnist --train-size auto": None,
+        "--train-size all": None,
+        "--recipe quick --dataset mnist": None,
+        "--recipe article": None,
+        "--recipe article --dataset mnist_small": None,
+        "--recipe article --train-size auto --dataset mnist_small": 400,
+    }.items():
+        assert cli.parse(words.split()).sweep.train_size == train_size, words
+
+
+@pytest.mark.parametrize("words", ["", "--dataset mnist", "--dataset mnist --train-size 400", "--recipe article"])
+def test_a_run_is_resumed_with_the_size_that_it_had(words, tmp_path):
+    before = cli.parse(words.split()).sweep
+    (tmp_path / "config.json").write_text(json.dumps({"sweep": dataclasses.asdict(before)}))
+    resume = ["--resume", str(tmp_path)]
+    assert cli.parse(resume).sweep == before
+    assert cli.parse([*resume, "--seeds", "8"]).sweep == dataclasses.replace(before, seeds=8)
+    with pytest.raises(l2jax.InputError, match=f"^dataset: got kmnist; accepted: {before.dataset}, as in the run"):
+        cli.parse([*resume, "--dataset", "kmnist"])
 
 
 def test_the_article_recipe_is_in_keras_convention():
@@ -102,7 +131,7 @@ def test_help_has_every_option_with_its_default(capsys):
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     shown = {"l2": "0 log:1e-3:1e-1:3", "learning_rate": "0.001", "weight_decay": "0", "label_smoothing": "0"}
     shown |= dict.fromkeys(("devices", "trials_at_once"), "all")
-    shown |= dict.fromkeys(("data_dir", "run_dir", "resume", "profile"), "none")
+    shown |= dict.fromkeys(("image_size", "data_dir", "run_dir", "resume", "profile"), "none")
     for field in dataclasses.fields(cli._Options):
         line = re.search(rf"--{field.name.replace('_', '-')} [^()]*\(default: ([^)]*)\)", text)
         assert line, field.name
@@ -176,6 +205,9 @@ def test_every_way_in_is_the_same():
         ("--val-size 1000000 --train-size all", "--val-size", "1000000"),
         ("--dataset mnist_smal", "--dataset", "mnist_smal"),
         ("--dataset", "--dataset", "nothing"),
+        ("--image-size 0", "--image-size", "0"),
+        ("--image-size small", "--image-size", "small"),
+        ("--image-size 32", "--image-size", "32"),
         ("--devices 0", "--devices", "0"),
         ("--devices one", "--devices", "one"),
         ("--trials-at-once -1", "--trials-at-once", "-1"),

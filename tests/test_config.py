@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +102,8 @@ def test_bad_strengths(words, given):
         {"label_noise": "much"},
         {"data_dir": 3},
         {"dataset": None},
+        {"image_size": 0},
+        {"image_size": "32"},
     ],
 )
 def test_bad_option(option):
@@ -120,6 +123,33 @@ def test_a_refusal_is_one_short_printable_line(given):
 
 def test_without_a_train_size_any_batch_size_may_fit():
     assert SweepConfig(train_size=None, batch_size=512).batch_size == 512
+
+
+def test_only_the_embedded_data_set_has_a_train_size_of_its_own():
+    assert SweepConfig().train_size == SweepConfig(train_size="auto").train_size == 400
+    assert SweepConfig(dataset="mnist").train_size is None and SweepConfig(dataset="mnist").val_size == 400
+    assert SweepConfig(dataset="mnist", train_size=400).train_size == 400
+    assert SweepConfig(train_size=None).train_size is None
+
+
+@pytest.mark.parametrize(
+    "path, name",
+    [
+        ("digits.npz", "./digits.npz"),
+        ("photos", "./photos"),
+        ("./photos", "./photos"),
+        ("../photos", "../photos"),
+        ("..photos", "./..photos"),
+        ("..", "./.."),
+        (".", "./."),
+        ("/data/photos", "/data/photos"),
+        ("~/photos", "~/photos"),
+    ],
+)
+def test_a_path_is_a_name_that_begins_like_one(path, name):
+    config = SweepConfig(dataset=Path(path))
+    assert config == SweepConfig(dataset=name)
+    assert json.loads(json.dumps(dataclasses.asdict(config)))["dataset"] == name
 
 
 def test_numbers_of_numpy_become_pythons():
@@ -171,6 +201,7 @@ NUMBERS = {
             "folds": st.integers(1, 10),
             "label_noise": st.floats(0, 1),
             "dataset": st.text(),
+            "image_size": st.one_of(st.none(), st.integers(1, 10**9)),
             "data_dir": st.text(min_size=1),
             "bfloat16": st.booleans(),
             "devices": st.one_of(st.none(), st.integers(1, 99)),

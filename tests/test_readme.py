@@ -24,6 +24,7 @@ def test_ci_runs_the_tests_as_the_readme_does():
 
 
 @pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.filterwarnings("ignore:the .* part has")  # of so few examples
 def test_first_example_prints_and_draws(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     call = 'seeds=5, dataset="mnist_small")'

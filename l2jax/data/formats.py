@@ -16,6 +16,7 @@ READ_ERRORS = (OSError, EOFError, ValueError, KeyError, NotImplementedError, zip
 """Errors that gzip, zipfile and NumPy raise for damaged files; BadGzipFile is an OSError."""
 
 KERAS_NAMES = {"x_train": "images", "y_train": "labels", "x_test": "test_images", "y_test": "test_labels"}
+MEDMNIST_NAMES = {"train_images": "images", "train_labels": "labels"}
 
 
 def read_idx(path: Path, option: str = "from") -> np.ndarray:
@@ -53,9 +54,11 @@ def read_npz(path: Path, option: str = "dataset") -> dict[str, np.ndarray]:
     """Reads images and labels that `numpy.savez` wrote.
 
     Args:
-      path: a .npz file with `images`, `labels` and, if there is a test part, `test_images`, `test_labels`, or with
-        Keras' names, `x_train`, `y_train`, `x_test`, `y_test`; or a folder that holds one such file, or train.npz and
-        test.npz, each with `images` and `labels`.
+      path: a .npz file with `images`, `labels` and, if there is a test part, `test_images`, `test_labels`; with Keras'
+        names, `x_train`, `y_train`, `x_test`, `y_test`; or with those of MedMNIST, `train_images`, `train_labels`,
+        `val_images`, `val_labels`, `test_images`, `test_labels`. What is in `val_images` is trained on, too: every seed
+        holds out a validation part of its own. Or a folder that holds one such file, or train.npz and test.npz, each
+        with `images` and `labels`.
       option: the option that an error names.
 
     Returns:
@@ -72,22 +75,29 @@ def read_npz(path: Path, option: str = "dataset") -> dict[str, np.ndarray]:
         test, train = (_read_arrays(file, option) for file in files)
         return train | {f"test_{name}": test[name] for name in ("images", "labels")}
     if len(files) != 1:
-        raise UnusableFileError(option, path, "holds neither train.npz and test.npz nor one .npz file alone")
+        raise UnusableFileError(
+            option, path, "holds neither train.npz and test.npz nor one .npz file alone, nor sub-folders of images"
+        )
     return _read_arrays(files[0], option)
 
 
 def _read_arrays(path: Path, option: str) -> dict[str, np.ndarray]:
-    """Reads one .npz file; names of Keras are translated."""
+    """Reads one .npz file; names of Keras and MedMNIST are translated."""
     try:
         with path.open("rb") as content:
             if not zipfile.is_zipfile(content):
                 raise zipfile.BadZipFile("not a .npz file, or not a whole one")
             with np.load(content, allow_pickle=False) as file:
-                stored_names = {KERAS_NAMES.get(name, name): name for name in file}
-                arrays = {name: file[stored_names[name]] for name in KERAS_NAMES.values() if name in stored_names}
+                stored_names = {(KERAS_NAMES | MEDMNIST_NAMES).get(name, name): name for name in file}
+                names = ("images", "labels", "test_images", "test_labels")
+                arrays = {name: file[stored_names[name]] for name in names if name in stored_names}
+                if {*MEDMNIST_NAMES, "val_images", "val_labels"} <= {*file}:
+                    for name in ("images", "labels"):
+                        arrays[name] = np.concatenate([arrays[name], file[f"val_{name}"]])
     except READ_ERRORS as error:
         raise UnusableFileError(option, path, reason(error)) from None
     if not {"images", "labels"} <= set(arrays):
         names = ", ".join(stored_names.values()) or "nothing"
-        raise UnusableFileError(option, path, f"holds {names}, not images and labels, or x_train and y_train")
+        accepted = "images and labels, x_train and y_train, or train_images and train_labels"
+        raise UnusableFileError(option, path, f"holds {names}, not {accepted}")
     return arrays

@@ -190,7 +190,7 @@ def _prepare_by_tfds(name: str, base: str, root: Path) -> Path:
     except ValueError:
         names = ["mnist_small", *tfds.list_builders(with_community_datasets=False)]
         similar = difflib.get_close_matches(base, names)
-        others = "a data set of tensorflow-datasets, or a path to .npz files such as ./digits"
+        others = "a data set of tensorflow-datasets, or a path to .npz files or images, such as ./digits"
         raise InvalidInputError("dataset", name, ", ".join([*(similar or ["mnist_small"]), others])) from None
     if importlib.util.find_spec("tensorflow") is None:
         remedy = f"TensorFlow prepares {base}: pip install 'l2jax[tensorflow]'"

@@ -9,9 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from l2jax.atomic import open_whole
+from l2jax.data.cache import read_cache, write_cache
 from l2jax.data.formats import READ_ERRORS
 
 CACHE = "l2jax.npz"
@@ -66,26 +64,10 @@ def read_prepared(folder: Path) -> dict[str, Any]:
     """
     files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if CACHE not in path.name]
     fingerprint = json.dumps([CACHE_VERSION, [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]])
-    arrays = _read_cache(folder / CACHE, fingerprint)
+    arrays = read_cache(folder / CACHE, fingerprint)
     if arrays is None:
         from l2jax.data.tfds_decode import decode  # imports tfds, which takes longer than reading the cache
 
         arrays = decode(folder)
-        with contextlib.suppress(OSError):  # read-only or full: it will be decoded next time as well
-            _write_cache(folder / CACHE, fingerprint, arrays)
-    return arrays
-
-
-def _read_cache(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Reads the cached arrays; None if there are none, or they belong to other files, or are damaged."""
-    # zipfile checks sums as it reads. The names are stored, too, because a damaged directory may lose a few.
-    with contextlib.suppress(*READ_ERRORS), path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-        if file["fingerprint"].item() == fingerprint:
-            arrays = {name: file[name] for name in file["names"].tolist()}
-            return arrays | {"num_classes": arrays["num_classes"].item()}
-    return None
-
-
-def _write_cache(path: Path, fingerprint: str, arrays: dict[str, Any]) -> None:
-    with open_whole(path, by_several=True) as file:
-        np.savez(file, fingerprint=np.array(fingerprint), names=np.array(list(arrays)), **arrays)
+        write_cache(folder / CACHE, fingerprint, arrays)
+    return arrays | {"num_classes": int(arrays["num_classes"])}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset
+from l2jax.data.labels import check_classes
 from l2jax.data.splits import folds, split, subset, with_label_noise
 from l2jax.errors import InvalidInputError
 from l2jax.trial.train import Examples, Part
@@ -41,9 +43,18 @@ def make_examples(config: SweepConfig, dataset: Dataset) -> Examples:
     return Examples._make((images, labels, train_labels, parts))
 
 
+def warn_of_classes(examples: Examples, dataset: Dataset) -> None:
+    """Warns of classes that have no or very few examples in a part."""
+    names = dataset.class_names or [str(label) for label in range(dataset.num_classes)]
+    parts = dict(zip(("training", "validation", "test"), np.asarray(examples.parts), strict=True))
+    for line in check_classes(np.asarray(examples.labels), parts, names):
+        warnings.warn(line, stacklevel=2)
+
+
 def _splits(config: SweepConfig, dataset: Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     """Training and validation indices: seed by seed, and within a seed fold by fold."""
     labels, splits = dataset.labels, []
+    assert config.train_size != "auto"  # the config has replaced it
     for seed in range(config.seeds):
         if config.folds > 1:
             indices = subset(labels, seed, config.train_size)

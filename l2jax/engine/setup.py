@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from l2jax.config import HYPERPARAMETERS, SweepConfig
 from l2jax.data.dataset import Dataset
 from l2jax.engine.devices import make_mesh, put_shared, use_every_core
-from l2jax.engine.examples import make_examples
+from l2jax.engine.examples import make_examples, warn_of_classes
 from l2jax.engine.grid import make_trials
 from l2jax.errors import InvalidInputError
 from l2jax.network.cnn import default_model
@@ -79,6 +79,7 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
     steps_per_epoch = math.ceil(num_examples.max() / config.batch_size)
     optimizer = bind_steps(optimizer, steps_per_epoch=steps_per_epoch, num_epochs=config.epochs)
     optimizer = bind_learning_rate(optimizer, config.learning_rate, params)
+    warn_of_classes(examples, dataset)
     mesh = make_mesh(config.num_trials, config.devices)
     return Setup(
         config,

@@ -90,7 +90,7 @@ class CNN(nnx.Module):
 
 
 def default_model(
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     num_classes: int,
     *,
     bfloat16: bool = False,
@@ -105,8 +105,11 @@ def default_model(
       few_products: see `Lowering`.
 
     Raises:
-      InputError: for images smaller than 10x10.
+      InputError: for images of another rank, or smaller than 10x10.
     """
+    if len(image_shape) != 3:
+        accepted = "(H, W, C) for l2jax.CNN, or a model of your own"
+        raise InvalidInputError("dataset", f"images of shape {image_shape}", accepted)
     if min(image_shape[:2]) < 10:
         size = f"images of {image_shape[0]}x{image_shape[1]}"
         raise InvalidInputError("dataset", size, "10x10 or more for l2jax.CNN")

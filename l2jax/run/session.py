@@ -18,7 +18,6 @@ from rich.console import Console
 from l2jax import plot
 from l2jax.atomic import write_whole, write_with_sums
 from l2jax.config import SweepConfig
-from l2jax.data.dataset import Dataset, load_dataset
 from l2jax.engine.describe import described_data
 from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.sweep import Sweep
@@ -36,7 +35,7 @@ from l2jax.run.options import RunOptions
 from l2jax.run.parameters import params_file
 from l2jax.run.signals import stop_signals
 from l2jax.run.tensorboard import event_files
-from l2jax.run.terminal import print_results, progress_bar, show_compilation
+from l2jax.run.terminal import load_with_progress, print_results, progress_bar, show_compilation, warnings_on
 
 Observer = Callable[[EpochRecord], None]
 
@@ -66,21 +65,21 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     """
     # Progress goes to stderr and results to stdout, so that each can be redirected.
     console = Console(stderr=True, quiet=options.quiet, highlight=False)
-    with console.status(f"loading {config.dataset}"):
-        dataset = load_dataset(config.dataset, config.data_dir)
+    with warnings_on(console):
+        dataset = load_with_progress(config, console)
         sweep = Sweep(config, dataset)
     _warn_of_rounding(sweep, console)
     if options.profile:
         make_folder("profile", options.profile)
     run_dir = options.resume or make_run_dir(options.run_dir)
     try:
-        with locked(run_dir), stop_signals() as signals:
+        with locked(run_dir), stop_signals() as signals, warnings_on(console):
             session = Session(run_dir, Checkpoints(run_dir), options, console, signals)
             if options.resume:
                 _restore(sweep, session)
             results = _train_and_save(sweep, session)
             for _ in range(options.refine):
-                refined = _refine(sweep, results, dataset, console)
+                refined = _refine(sweep, results, console)
                 if refined is None:
                     break
                 sweep = refined
@@ -150,7 +149,7 @@ def _restore(sweep: Sweep, session: Session) -> None:
         sweep.restore(snapshot)
 
 
-def _refine(sweep: Sweep, results: Results, dataset: Dataset, console: Console) -> Sweep | None:
+def _refine(sweep: Sweep, results: Results, console: Console) -> Sweep | None:
     """The sweep with the strengths added that its results suggest; None if they suggest none, or are not complete."""
     if not sweep.finished:
         return None
@@ -161,7 +160,7 @@ def _refine(sweep: Sweep, results: Results, dataset: Dataset, console: Console) 
     if not new:
         return None
     console.print(f"refining: l2 = {', '.join(map(number, new))}", markup=False)
-    return Sweep(dataclasses.replace(sweep.config, l2=(*sweep.config.l2, *new)), dataset)
+    return Sweep(dataclasses.replace(sweep.config, l2=(*sweep.config.l2, *new)), sweep.dataset)
 
 
 def _save(results: Results, sweep: Sweep, session: Session) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,12 +15,34 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn
 from rich.table import Table
 
+from l2jax.config import SweepConfig
+from l2jax.data.dataset import Dataset, load_dataset
 from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.sweep import Sweep
 from l2jax.results.metrics import ALL_METRICS
 from l2jax.results.results import Results
 from l2jax.results.verdict import verdict
 from l2jax.results.words import number, setting
+
+
+@contextlib.contextmanager
+def warnings_on(console: Console) -> Iterator[None]:
+    """Prints what is warned of as lines on the console."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: console.print(
+            f"warning: {message}", markup=False, soft_wrap=True
+        )
+        yield
+
+
+def load_with_progress(config: SweepConfig, console: Console) -> Dataset:
+    """Loads the data set of a sweep, and shows how many images are decoded, if they have to be."""
+    with console.status(f"loading {config.dataset}") as status:
+
+        def show(done: int, total: int) -> None:
+            status.update(f"loading {config.dataset}: {done:,} of {total:,} images")
+
+        return load_dataset(config.dataset, config.data_dir, image_size=config.image_size, progress=show)
 
 
 def show_compilation(sweep: Sweep, console: Console) -> None:

@@ -72,7 +72,7 @@ class Examples(NamedTuple):
     """The examples that all trials share.
 
     Attributes:
-      images: (N, H, W, C), uint8.
+      images: (N, ...), uint8 or float32.
       labels: (N,), int32.
       train_labels: (splits, N), int32: the labels, some of them made wrong on purpose in training parts.
       parts: (3, splits, L), int32: example indices by `Part` and split, padded with -1.
@@ -206,5 +206,9 @@ def shuffled(key: Array, indices: Array) -> Array:
 
 
 def load_images(examples: Examples, indices: Array) -> Array:
-    """Images (B, H, W, C) in [0, 1]. Padding (-1) reads an arbitrary image, which the caller's mask excludes."""
-    return examples.images[indices].astype(jnp.float32) / 255
+    """Images (B, ...): `uint8` in [0, 1], floats as they are.
+
+    Padding (-1) reads an arbitrary image, which the caller's mask excludes.
+    """
+    images = examples.images[indices]
+    return images if images.dtype == jnp.float32 else images.astype(jnp.float32) / 255

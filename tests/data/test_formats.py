@@ -64,7 +64,12 @@ def test_a_folder_is_no_idx_file(tmp_path):
 
 IMAGES, LABELS = images_like(4, 5, 6), np.array([0, 1, 1, 0])
 PART = {"images": IMAGES, "labels": LABELS}
+FEW = {"images": IMAGES[:2], "labels": LABELS[:2]}
 TEST = {"test_images": IMAGES[:2], "test_labels": LABELS[:2]}
+
+
+def medmnist(**parts):
+    return {f"{part}_{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -79,7 +84,13 @@ TEST = {"test_images": IMAGES[:2], "test_labels": LABELS[:2]}
             {"mnist.npz": dict(zip(["x_train", "y_train", "x_test", "y_test"], (PART | TEST).values(), strict=True))},
             PART | TEST,
         ),
-        ({"digits.npz": PART | {"names": np.array(["zero", "one"])}}, PART),
+        ({"digits.npz": PART | {"names": np.array(["zero", "one"]), "val_images": IMAGES, "val_labels": LABELS}}, PART),
+        ({"pathmnist.npz": medmnist(train=PART)}, PART),
+        ({"pathmnist.npz": medmnist(train=PART, test=FEW)}, PART | TEST),
+        (
+            {"pathmnist.npz": medmnist(train=PART, val=FEW, test=FEW)},
+            {"images": IMAGES[[0, 1, 2, 3, 0, 1]], "labels": LABELS[[0, 1, 2, 3, 0, 1]]} | TEST,
+        ),
     ],
 )
 def test_npz_files_are_read(tmp_path, files, expected, save):
@@ -123,13 +134,16 @@ def test_other_npz_files_are_named_in_one_line(tmp_path):
     path = tmp_path / "digits.npz"
     np.savez(path, x=IMAGES, labels=LABELS)
     with pytest.raises(
-        UnusableFileError, match=f"^dataset: {path}: holds x, labels, not images and labels, or x_train"
+        UnusableFileError, match=f"^dataset: {path}: holds x, labels, not images and labels, x_train and y"
     ):
         read_npz(path)
     np.savez(path, images=IMAGES, labels=np.array([{}, None], object))
     with pytest.raises(UnusableFileError, match=f"^dataset: {path}: Object arrays cannot be loaded") as error:
         read_npz(path)
     assert "\n" not in str(error.value)
+    np.savez(path, **medmnist(train=PART, val=PART | {"images": IMAGES[:, 1:]}))
+    with pytest.raises(UnusableFileError, match=f"^dataset: {path}: all the input array dimensions"):
+        read_npz(path)
     np.savez(tmp_path / "more.npz", **PART)
     with pytest.raises(UnusableFileError, match="holds neither"):
         read_npz(tmp_path)

@@ -219,7 +219,9 @@ def test_config_tells_how_to_run_it_again(nine_trials):
         ("dataset", "no_such_data", "no_such_data"),
         ("dataset", (np.zeros((20, 7, 7), np.uint8), np.zeros(19, int)), "20 images, labels of shape (19,)"),
         ("dataset", (np.zeros((20, 7, 7), np.uint8), np.arange(20) - 1), "label -1"),
-        ("dataset", (np.zeros((20, 7, 7)), np.zeros(20, int)), "images of float64"),
+        ("dataset", (np.zeros((20, 7, 7), int), np.zeros(20, int)), "images of int64"),
+        ("dataset", (np.full((20, 7, 7), np.nan), np.zeros(20, int)), "images with 980 NaN or infinite values"),
+        ("image_size", 32, "32"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(small, option, value, given):
@@ -243,8 +245,13 @@ def test_unknown_option_is_an_error(small):
         sweep_small(small, [0.0], 1, epoch=3)
 
 
+def test_classes_with_few_examples_are_warned_of(small):
+    with pytest.warns(UserWarning, match=r"^the training part has fewer than 5 examples of classes 0 \(2\), "):
+        sweep_small(small, [0.0], 1, train_size=20, batch_size=20, epochs=1)
+
+
 def test_old_names_work_and_warn(small):
-    sweep = Sweep(SweepConfig((0.0,), 1, train_size=40, val_size=40, epochs=1), small, model=mlp)
+    sweep = Sweep(SweepConfig((0.0,), 1, train_size=60, val_size=40, epochs=1), small, model=mlp)
     with pytest.warns(DeprecationWarning, match=r"Sweep\.plan is now Sweep\.compile"):
         assert sweep.plan is sweep.compile()
     (record,) = sweep.epochs()

@@ -31,6 +31,14 @@ def images_like(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
+def write_photos(folder: Path, classes: dict[str, list[np.ndarray]], suffix: str = ".png") -> None:
+    """Writes one sub-folder of image files per class; names of classes may have several parts, as in "train/cat"."""
+    for name, images in classes.items():
+        (folder / name).mkdir(parents=True)
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(folder / name / f"{index:03}{suffix}")
+
+
 def write_idx(path: Path, array: np.ndarray) -> None:
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     path.write_bytes(header + array.tobytes())

@@ -29,7 +29,7 @@ jit = functools.partial(jax.jit, compiler_options=QUICKLY)
 
 ModelFn = Callable[[nnx.Rngs], nnx.Module]
 OptimizerFn = Callable[[float], optax.GradientTransformation]  # of the learning rate
-Examples = tuple[np.ndarray, np.ndarray]  # images (N, H, W, C), uint8, and labels (N,)
+Examples = tuple[np.ndarray, np.ndarray]  # images (N, ...), uint8 or float32, and labels (N,)
 
 
 class CNN(nnx.Module):
@@ -222,7 +222,7 @@ def kernels(params: nnx.State) -> list[jax.Array]:
 
 
 def as_floats(images: np.ndarray) -> np.ndarray:
-    return images.astype(np.float32) / 255
+    return images if images.dtype == np.float32 else images.astype(np.float32) / 255
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:

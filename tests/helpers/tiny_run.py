@@ -44,7 +44,7 @@ def sweep(config: SweepConfig = CONFIG, data: Dataset | None = None) -> Sweep:
 
 def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, resume: bool = False, **options) -> int:
     """Runs the command with a tiny sweep and a checkpoint after every epoch; figures and report only with `draw`."""
-    changed = {"load_dataset": lambda *_: dataset(), "Sweep": sweep}
+    changed = {"load_with_progress": lambda *_: dataset(), "Sweep": sweep}
     if not draw:
         changed["plot"] = SimpleNamespace(figures=lambda _: [])
         changed["write_report"] = lambda _, path: write_whole(path, b"not drawn")
@@ -62,7 +62,7 @@ def compiled_quickly() -> Iterator[None]:
     compile_for = plan.compile_for
 
     def remembered(setup, num_trials, tuning):
-        config, shapes = setup.config, tuple(array.shape for array in setup.examples)
+        config, shapes = setup.config, tuple((array.shape, array.dtype) for array in setup.examples)
         key = setup.own_model, setup.optimizer, config.batch_size, num_trials, tuning, setup.mesh, shapes
         if key not in COMPILED:
             COMPILED[key] = compile_for(setup, num_trials, tuning)

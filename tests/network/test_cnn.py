@@ -1,6 +1,7 @@
 """The CNN against the same network of plain Flax layers, and the check of networks that people bring."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -107,6 +108,14 @@ def test_model_that_cannot_be_trained_is_refused(model, given, accepted):
     assert given in caught.value.given
     assert caught.value.accepted == accepted
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (784,), (4, 28, 28, 1)])
+def test_images_of_another_rank_than_the_cnn_takes_are_refused(shape):
+    images = np.zeros((40, *shape), np.float32)
+    message = f"dataset: got images of shape {shape}; accepted: (H, W, C) for l2jax.CNN, or a model of your own"
+    with pytest.raises(l2jax.InputError, match=f"^{re.escape(message)}$"):
+        l2jax.sweep([0.0], 1, dataset=(images, np.arange(40) % 10), val_size=10, batch_size=10)
 
 
 def test_images_smaller_than_10x10_are_refused():
