@@ -46,7 +46,8 @@ def make_examples(config: SweepConfig, dataset: Dataset) -> Examples:
 def warn_of_classes(examples: Examples, dataset: Dataset) -> None:
     """Warns of classes that have no or very few examples in a part."""
     names = dataset.class_names or [str(label) for label in range(dataset.num_classes)]
-    parts = dict(zip(("training", "validation", "test"), np.asarray(examples.parts), strict=True))
+    train, val, test = np.asarray(examples.parts)
+    parts = {"training": train, "validation": val, "test": test}
     for line in check_classes(np.asarray(examples.labels), parts, names):
         warnings.warn(line, stacklevel=2)
 

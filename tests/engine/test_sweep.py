@@ -251,7 +251,7 @@ def test_classes_with_few_examples_are_warned_of(small):
 
 
 def test_old_names_work_and_warn(small):
-    sweep = Sweep(SweepConfig((0.0,), 1, train_size=60, val_size=40, epochs=1), small, model=mlp)
+    sweep = Sweep(SweepConfig((0.0,), 1, train_size=None, val_size=40, epochs=1), small, model=mlp)
     with pytest.warns(DeprecationWarning, match=r"Sweep\.plan is now Sweep\.compile"):
         assert sweep.plan is sweep.compile()
     (record,) = sweep.epochs()
