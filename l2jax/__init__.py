@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from l2jax import ops as ops
     from l2jax import plot as plot
     from l2jax import report as report
@@ -42,7 +42,6 @@ __all__ = (
     "stats",
     "sweep",
 )
-__version__ = metadata.version("l2jax")
 
 # Imported when first used (SPEC 1 of Scientific Python): `--help` and reading results need not wait for JAX.
 _MODULES = {
@@ -60,6 +59,10 @@ _RENAMED = {"InvalidInput": "InputError"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("l2jax")
     if name in _RENAMED:
         warnings.warn(f"l2jax.{name} is now l2jax.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
         name = _RENAMED[name]
