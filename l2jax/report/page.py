@@ -167,7 +167,7 @@ def _paragraphs(finding: Finding) -> str:
         text = f"{finding.lead} {finding.details}".rstrip()
         return f"<p><strong>{_text(finding.label)}:</strong> {_text(text)}</p>"
     details = f"<p>{_text(finding.details)}</p>" if finding.details else ""
-    return f'<p class="lead">{_text(finding.lead)}</p>{details}'
+    return f'<p class="lead">{_text(finding.lead.removesuffix("."))}</p>{details}'
 
 
 def _switches(run: str, strengths: np.ndarray) -> str:

@@ -91,7 +91,7 @@ def test_the_file_appears_whole(tmp_path):
 def test_the_answer_and_the_labels_of_findings_stand_out():
     results = synthetic()
     page, (answer, *others) = render({"run": results}), verdict(results)
-    assert f'<p class="lead">{answer.lead}</p><p>{answer.details}</p>' in page
+    assert f'<p class="lead">{answer.lead.removesuffix(".")}</p><p>{answer.details}</p>' in page
     for label, lead, details in others:
         assert f"<p><strong>{label}:</strong> {f'{lead} {details}'.rstrip()}</p>" in page
 
