@@ -30,12 +30,6 @@ class Chunk(NamedTuple):
     state: TrainState
 
 
-def train(chunk: Chunk, number: int, plan: Plan) -> tuple[Chunk, EpochMeans]:
-    """Trains for one epoch, and returns when it is done."""
-    state, means = plan.fit.programs.train_epoch(chunk.state, chunk.trials, np.int32(number), plan.examples)
-    return chunk._replace(state=jax.block_until_ready(state)), means
-
-
 def evaluate(chunk: Chunk, part: Part, plan: Plan) -> Evaluation:
     """Evaluates the trials on one part of their data: arrays (n, ...) on the host."""
     return to_host(plan.fit.programs.evaluate(chunk.state, chunk.trials, np.int32(part), plan.examples), chunk)

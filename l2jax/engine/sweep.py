@@ -122,7 +122,8 @@ class Sweep:
         for number in range(epochs_done + 1, self.config.epochs + 1):
             with jax.profiler.trace(profile) if profile and number == profiled else contextlib.nullcontext():
                 start = time.perf_counter()
-                trained, means = on_devices.train(chunk, number, plan)
+                state, means = plan.fit.programs.train_epoch(chunk.state, chunk.trials, np.int32(number), plan.examples)
+                trained = chunk._replace(state=jax.block_until_ready(state))
                 seconds = time.perf_counter() - start
             with self._timing("evaluating"):
                 metrics = on_devices.epoch_metrics(trained, means, plan)
