@@ -74,7 +74,7 @@ def starts_alike(chunk: Chunk) -> bool:
     seeds, first = np.unique(to_host(chunk.trials.seed, chunk), return_index=True)
     if len(seeds) == 1:
         return False
-    arrays = [values[first] for values in kernels(to_host(chunk.state.params, chunk)).values()]
+    arrays = [values[first] for values in kernels(state_on_host(chunk).params).values()]
     return all((values == values[:1]).all() for values in arrays)
 
 
