@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from l2jax.engine.setup import Setup
 from l2jax.engine.tuning import Tuning
-from l2jax.network.model import model_name
 
 PACKAGES = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -27,7 +26,7 @@ def describe(setup: Setup, computation: Computation | None, seconds: dict[str, f
     device = setup.mesh.devices.flat[0]
     return {
         "sweep": dataclasses.asdict(setup.config),
-        "model": model_name(setup.own_model) if setup.own_model is not None else None,
+        "model": setup.model_name,
         "num_params": setup.num_params,
         "num_trials": len(setup.trials.seed),
         "data_sha256": setup.dataset.digest,

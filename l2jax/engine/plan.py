@@ -15,7 +15,6 @@ from l2jax.engine.devices import free_memory, put_per_trial, put_shared
 from l2jax.engine.programs import Programs
 from l2jax.engine.setup import Setup
 from l2jax.engine.tuning import Tuning, autotune, candidates, default_tuning, shortest_run
-from l2jax.network.model import model_name
 from l2jax.trial.train import Examples, Part, TrainState
 
 STEPS_PER_EPOCH_CALL = 2**14
@@ -143,7 +142,7 @@ def choose_tuning(setup: Setup) -> Tuning:
     circumstances = (
         device.device_kind,
         jax.__version__,
-        model_name(setup.own_model) if setup.own_model is not None else "built in",
+        setup.model_name or "built in",
         setup.dataset.images.shape[1:],
         setup.dataset.num_classes,
         setup.config.batch_size,

@@ -29,6 +29,7 @@ class Setup(NamedTuple):
       config: the options.
       dataset: the data set, whose examples are on the devices.
       own_model: a person's own network; None is the built-in one.
+      model_name: of the class of a person's own network; None for the built-in one.
       optimizer: makes the optimizer from a learning rate.
       axes: the values of each hyperparameter, of `seed` and of `fold`; trials are in the order of their product.
       trials: (T,), on the host.
@@ -42,6 +43,7 @@ class Setup(NamedTuple):
     config: SweepConfig
     dataset: Dataset
     own_model: ModelFn | None
+    model_name: str | None
     optimizer: OptimizerFn
     axes: dict[str, tuple]
     trials: Trial
@@ -67,7 +69,8 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
         raise InvalidInputError("optimizer", given, "a function from a learning rate to one, such as optax.adam")
     image_shape, num_classes = dataset.images.shape[1:], dataset.num_classes
     model = own_model if own_model is not None else default_model(image_shape, num_classes)
-    params = check_network(make_network(model, image_shape), model_name(model), image_shape, num_classes)
+    network, name = make_network(model, image_shape), model_name(model)
+    params = check_network(network, name, image_shape, num_classes)
     axes = {name: getattr(config, name) for name in HYPERPARAMETERS}
     axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
     trials = make_trials(axes)
@@ -85,6 +88,7 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
         config,
         dataset,
         own_model,
+        name if own_model is not None else None,
         optimizer,
         axes,
         trials,

@@ -10,8 +10,8 @@ import numpy as np
 
 from l2jax.engine.grid import tree_take
 from l2jax.engine.ledger import AFTER_EPOCHS, AT_THE_END, Ledger
+from l2jax.network.network import by_path
 from l2jax.results.metrics import MAGNITUDES, METRICS
-from l2jax.trial.kernels import by_path
 from l2jax.trial.train import TrainState, Trial
 
 

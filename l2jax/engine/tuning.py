@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import jax
 
 from l2jax.atomic import write_whole
+from l2jax.data.cache import cache_folder
 from l2jax.network.fused import DEFAULT_LOWERING
 
 
@@ -76,4 +76,4 @@ def _read_memory() -> dict[str, Sequence[int]]:
 
 
 def _memory_path() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l2jax" / "tuning.json"
+    return cache_folder() / "tuning.json"

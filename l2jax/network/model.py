@@ -12,7 +12,7 @@ from flax import linen, nnx
 
 from l2jax.errors import InvalidInputError
 from l2jax.network.linen_network import from_linen
-from l2jax.network.network import Network, Params, abstract_init
+from l2jax.network.network import Network, Params, abstract_init, by_path
 from l2jax.network.nnx_network import from_nnx
 
 ModelFn = Callable[..., Any] | linen.Module
@@ -46,8 +46,7 @@ def check_network(network: Network, name: str, image_shape: tuple[int, ...], num
         return logits (B, num_classes).
     """
     params, state = abstract_init(network.init)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree.leaves_with_path(params)]
-    names = [path.removesuffix(".value") for path in names]
+    names = [path.replace("/", ".") for path in by_path(params)]
     if not any(path.rpartition(".")[2] == "kernel" for path in names):
         accepted = "a network with parameters named kernel, on which the penalty falls"
         raise InvalidInputError("model", f"{name} with {', '.join(names) or 'no parameters'}", accepted)

@@ -40,3 +40,13 @@ def mode_arguments(call: Callable[..., Any], train: bool) -> dict[str, Any]:
     values = {"train": train, "training": train, "deterministic": not train, "use_running_average": not train}
     accepted = inspect.signature(call).parameters
     return {name: value for name, value in values.items() if name in accepted}
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by path, such as "dense/kernel"; without the "value" that ends those of NNX variables."""
+    return {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """The path of a leaf, as JAX gives it, in words."""
+    return jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")

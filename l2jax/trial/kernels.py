@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from l2jax.network.network import Params
-
-
-def by_path(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by path, such as "dense/kernel"; without the "value" that ends those of NNX variables."""
-    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+from l2jax.network.network import Params, by_path, path_name
 
 
 def kernels(params: Params) -> dict[str, Array]:
@@ -24,7 +17,7 @@ def kernels(params: Params) -> dict[str, Array]:
 
 def kernel_mask(params: Params) -> Params:
     """A tree like `params` that is True for kernels."""
-    return jax.tree.map_with_path(lambda path, _: _name(path).rpartition("/")[2] == "kernel", params)
+    return jax.tree.map_with_path(lambda path, _: path_name(path).rpartition("/")[2] == "kernel", params)
 
 
 def sums_of_squares(params: Params) -> dict[str, Array]:
@@ -35,7 +28,3 @@ def sums_of_squares(params: Params) -> dict[str, Array]:
 def penalty(params: Params, l2: Array) -> Array:
     """The L2 penalty (l2 / 2) * sum(kernel**2) over all kernels; its gradient is l2 * kernel."""
     return l2 / 2 * sum(sums_of_squares(params).values(), start=jnp.float32(0))
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
