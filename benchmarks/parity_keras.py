@@ -28,8 +28,12 @@ from flax import nnx
 from peers.keras_cnn import cnn
 
 import l2jax
+from l2jax.arguments import Arguments
+from l2jax.network.model import make_network
 from l2jax.stats import holm
 from l2jax.trial import train
+from l2jax.trial.optimizer import Optimizer, OptimizerFn
+from l2jax.trial.penalty import default_penalty
 
 STRENGTHS = (0.0, 1e-3, 1e-2)
 """Keras' c."""
@@ -57,7 +61,7 @@ def keras_adam(learning_rate: Any, b1: float = 0.9, b2: float = 0.999, epsilon: 
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
-def steps(dataset: l2jax.Dataset, c: float, adam: train.OptimizerFn) -> np.ndarray:
+def steps(dataset: l2jax.Dataset, c: float, adam: OptimizerFn) -> np.ndarray:
     """The objective before each of the first steps in l2jax and in Keras, from the same parameters on the same batches.
 
     Returns:
@@ -65,20 +69,21 @@ def steps(dataset: l2jax.Dataset, c: float, adam: train.OptimizerFn) -> np.ndarr
     """
     images, labels = dataset.images[: STEPS * BATCH_SIZE], dataset.labels[: STEPS * BATCH_SIZE]
     network = l2jax.CNN(images.shape[1:], dataset.num_classes, rngs=nnx.Rngs(0))
-    graphdef, params = nnx.split(network, nnx.Param)
+    _, params, model_state = nnx.split(network, nnx.Param, ...)
 
     theirs = cnn(2 * c, LEARNING_RATE)
     layers = (network.conv1, network.conv2, network.dense)
     theirs.set_weights([np.asarray(array[...]) for layer in layers for array in (layer.kernel, layer.bias)])
 
-    def apply(params: train.Params, images: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, params)(images)
-
-    scalars = {"l2": 2 * c, "learning_rate": LEARNING_RATE, "weight_decay": 0, "label_smoothing": 0}
+    made = make_network(functools.partial(l2jax.CNN, images.shape[1:], dataset.num_classes), images.shape[1:])
+    scalars = {"l2": 2 * c, "learning_rate": LEARNING_RATE, "weight_decay": 0, "label_smoothing": 0, "l1": 0}
     scalars = {name: jnp.float32(value) for name, value in scalars.items()}
     trial = train.Trial(scalars, seed=jnp.uint32(0), split_index=jnp.int32(0))
-    one_step = jax.jit(functools.partial(train.train_epoch, apply=apply, optimizer=adam, batch_size=BATCH_SIZE))
-    state, objectives = train.TrainState(params, adam(LEARNING_RATE).init(params)), []
+    optimizer = Optimizer(adam, Arguments(("learning_rate",)))
+    penalty = default_penalty(params, "*", with_l1=False)
+    functions = {"network": made, "optimizer": optimizer, "penalty": penalty}
+    one_step = jax.jit(functools.partial(train.train_epoch, **functions, batch_size=BATCH_SIZE))
+    state, objectives = train.TrainState(params, adam(LEARNING_RATE).init(params), model_state), []
     for start in range(0, len(labels), BATCH_SIZE):
         # An epoch of one batch is a step.
         batch = np.arange(start, start + BATCH_SIZE, dtype=np.int32)

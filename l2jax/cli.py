@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from l2jax.config import DEFAULT_STRENGTHS, RECIPES, SweepConfig, SweptValues
+from l2jax.config import CODE_OPTIONS, DEFAULT_STRENGTHS, RECIPES, SweepConfig, SweptValues
 from l2jax.errors import InputError, InvalidInputError
 from l2jax.results.files import read_config
 from l2jax.run.options import RunOptions
@@ -53,6 +53,31 @@ def _show(default: object, none: str = "none") -> list[str]:
 
 
 _INT_OR_NONE = PrimitiveConstructorSpec("*", "INT", _one(int), is_instance=lambda _: True, str_from_instance=_show)
+_CODE = PrimitiveConstructorSpec("*", "FILE.py:NAME", _one(str), is_instance=lambda _: True, str_from_instance=_show)
+
+
+def _read_names_and_values(words: list[str]) -> object:
+    """NAME VALUE ... NAME VALUE ...: a word that could name an argument begins a hyperparameter."""
+    values: dict[str, list[str]] = {}
+    name = ""
+    for word in words:
+        if word.isidentifier() and word not in ("nan", "inf", "infinity"):
+            name = word
+            values.setdefault(name, [])
+        elif name:
+            values[name].append(word)
+        else:
+            return " ".join(words)
+    return values
+
+
+def _show_names_and_values(values: Any) -> list[str]:
+    return [word for name in values or () for word in (name, *_show(values[name]))] or ["none"]
+
+
+_NAMES_AND_VALUES = PrimitiveConstructorSpec(
+    "*", "NAME FLOAT ...", _read_names_and_values, lambda _: True, _show_names_and_values
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +90,9 @@ class _Options(RunOptions, SweepConfig):
     """
 
     image_size: Annotated[int | None, _INT_OR_NONE] = None
+    hyperparameters: Annotated[Any, _NAMES_AND_VALUES, tyro.conf.arg(name="hyperparameter")] = None
+    model: Annotated[str | None, _CODE] = None
+    optimizer: Annotated[str, _CODE] = SweepConfig.optimizer
     recipe: str = "quick"
     list_recipes: bool = False
 
@@ -73,6 +101,7 @@ class _Options(RunOptions, SweepConfig):
 
 
 FLAGS = {name: "--" + name.replace("_", "-") for name in _Options.__dataclass_fields__}
+FLAGS["hyperparameters"] = "--hyperparameter"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,14 +183,17 @@ def parse(argv: Sequence[str]) -> Command | None:
         raise InvalidInputError("recipe", recipe, "none with --resume: the options are those of the run")
     before = RECIPES[recipe] if known.resume is None else read_config(known.resume)
     # The default sweep begins with the defaults as they are written: its train_size is that of the data set.
-    options_before = {} if known.resume is None and before == SweepConfig() else vars(before)
+    options_before = {} if known.resume is None and before == SweepConfig() else dict(vars(before))
+    for option in CODE_OPTIONS:  # a run folder never makes the command run code: a person names the file again
+        if ":" in (options_before.get(option) or ""):
+            del options_before[option]
     registry = ConstructorRegistry()
     registry.primitive_rule(_option_type)
     options, unknown = tyro.cli(
         functools.partial(_Options, **options_before),
         prog="l2jax",
         description="Trains a CNN at every L2 strength at once: does L2 regularisation help?",
-        args=argv,
+        args=_join(FLAGS["hyperparameters"], argv),
         config=(tyro.conf.FlagCreatePairsOff,),
         registry=registry,
         return_unknown_args=True,
@@ -177,6 +209,21 @@ def parse(argv: Sequence[str]) -> Command | None:
     if command.run.resume:
         command.sweep.check_extends(before)
     return command
+
+
+def _join(flag: str, argv: Sequence[str]) -> list[str]:
+    """Words with all occurrences of a flag made one, as the parser would keep the last alone."""
+    rest: list[str] = []
+    values: list[str] = []
+    target = rest
+    for word in argv:
+        if word == flag or word.startswith(f"{flag}="):
+            target = values
+            target += [word.removeprefix(f"{flag}=")] if word != flag else []
+        else:
+            target = rest if word.startswith("--") else target
+            target.append(word)
+    return [*rest, flag, *values] if values else [*argv]
 
 
 def _part(cls: type[T], options: _Options) -> T:

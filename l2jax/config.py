@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import keyword
 import math
 import operator
 import os
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from l2jax.errors import InvalidInputError
-from l2jax.hyperparameters import Hyperparameter, Values, parse_values
+from l2jax.hyperparameters import Hyperparameter, Values, own_hyperparameter, parse_values
 
 DEFAULT_STRENGTHS = "0 log:1e-3:1e-1:3"
 EMBEDDED, EMBEDDED_TRAIN_SIZE = "mnist_small", 400
 """The data set that comes with l2jax, and how many of its examples a trial is trained on unless told otherwise."""
 MAX_TRIALS = MAX_EPOCHS = 1_000_000
+OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "rmsprop")
+"""Optimizers of optax that the command knows by name."""
 
 
 if TYPE_CHECKING:
@@ -25,8 +29,15 @@ if TYPE_CHECKING:
 
         def __get__(self, config: SweepConfig | None, cls: type[SweepConfig]) -> tuple[float, ...]: ...
         def __set__(self, config: SweepConfig, values: Values) -> None: ...
-else:  # as tyro reads it
+
+    class OwnHyperparameters:
+        """A field that takes a mapping of names to any `Values`, or None, and holds numbers."""
+
+        def __get__(self, config: SweepConfig | None, cls: type[SweepConfig]) -> dict[str, tuple[float, ...]]: ...
+        def __set__(self, config: SweepConfig, values: Mapping[str, Values] | None) -> None: ...
+else:  # as tyro reads them
     SweptValues = tuple[float, ...]
+    OwnHyperparameters = Mapping[str, SweptValues] | None
 
 
 def _swept(option: str, default: Values, hyperparameter: Hyperparameter) -> Any:
@@ -47,9 +58,14 @@ class SweepConfig:
       seeds: Trials per setting.
       epochs: Passes over the training examples.
       batch_size: Examples per step.
-      learning_rate: Learning rates of Adam; same syntax as --l2.
+      learning_rate: Learning rates; same syntax as --l2.
       weight_decay: Decoupled weight decays, as in AdamW.
       label_smoothing: Label smoothings; same syntax as --l2.
+      l1: L1 strengths; same syntax as --l2.
+      l2_on: Layers that L2 and L1 fall on, such as 'conv*'.
+      hyperparameters: Name and values of one of the model's or optimizer's arguments.
+      model: Network of your own, in FILE.py.
+      optimizer: Of optax: adam, adamw, sgd, lion, rmsprop; or your own.
       train_size: Training examples per trial; with folds, in all folds together.
         "auto": 400 of mnist_small, all of other data sets.
       val_size: Examples held out; "test": the test set instead.
@@ -76,6 +92,11 @@ class SweepConfig:
     label_smoothing: SweptValues = _swept(
         "label_smoothing", 0.0, Hyperparameter("label smoothing", 0, 1, below_high=True)
     )
+    l1: SweptValues = _swept("l1", 0.0, Hyperparameter("L1 strength", 0, 1e12))
+    l2_on: str = "*"
+    hyperparameters: OwnHyperparameters = dataclasses.field(default=cast(Any, None), hash=False)
+    model: str | None = None
+    optimizer: str = OPTIMIZERS[0]
     train_size: int | Literal["auto"] | None = "auto"
     val_size: int | str | None = 400
     folds: int = 1
@@ -96,15 +117,22 @@ class SweepConfig:
         for option in SweepConfig.__dataclass_fields__:
             then, now = getattr(before, option), getattr(self, option)
             if option in HYPERPARAMETERS:
-                accepted = f"{' '.join(f'{value:g}' for value in then)} of the run to resume, and more"
-                extends = {*then} <= {*now}
-                now = " ".join(f"{value:g}" for value in now)
+                _check_has(option, then, now)
+            elif option == "hyperparameters":
+                if then.keys() != now.keys():
+                    accepted = f"{' '.join(then) or 'none'}, as in the run to resume"
+                    raise InvalidInputError(option, " ".join(now), accepted)
+                for name in then:
+                    _check_has(name, then[name], now[name])
             elif option in ("epochs", "seeds"):
-                accepted, extends = f"{then} of the run to resume, or more", then <= now
-            else:
-                accepted, extends = f"{then}, as in the run to resume", then == now or option in EXECUTION_OPTIONS
-            if not extends:
-                raise InvalidInputError(option, now, accepted)
+                if now < then:
+                    raise InvalidInputError(option, now, f"{then} of the run to resume, or more")
+            elif option in CODE_OPTIONS:
+                if _last_name(then) != _last_name(now):
+                    accepted = f"{then or 'none'}, named again, as in the run to resume"
+                    raise InvalidInputError(option, now or "none", accepted)
+            elif then != now and option not in EXECUTION_OPTIONS:
+                raise InvalidInputError(option, now, f"{then}, as in the run to resume")
 
     def __post_init__(self) -> None:
         dataset = _dataset(self.dataset)
@@ -122,9 +150,14 @@ class SweepConfig:
             "label_noise": _fraction("label_noise", self.label_noise),
             "devices": _optional_count("devices", self.devices),
             "trials_at_once": _optional_count("trials_at_once", self.trials_at_once),
+            "hyperparameters": _own_hyperparameters(self.hyperparameters),
         }
-        for name, hyperparameter in HYPERPARAMETERS.items():
-            checked[name] = parse_values(name, hyperparameter, getattr(self, name))
+        for name in HYPERPARAMETERS:
+            checked[name] = parse_values(name, hyperparameter(name), getattr(self, name))
+        if self.model is not None and not _is_code(self.model):
+            raise InvalidInputError("model", self.model, "FILE.py:NAME")
+        if self.optimizer not in OPTIMIZERS and not _is_code(self.optimizer):
+            raise InvalidInputError("optimizer", self.optimizer, f"{', '.join(OPTIMIZERS)}, or FILE.py:NAME")
         if checked["folds"] > 1:
             checked["val_size"] = None
         elif self.val_size != "test":
@@ -140,9 +173,14 @@ class SweepConfig:
             raise InvalidInputError("batch_size", self.batch_size, f"at most train_size, {self.train_size}")
 
     @property
+    def values(self) -> dict[str, tuple[float, ...]]:
+        """The values of every hyperparameter by name: l2jax's, then a person's own."""
+        return {name: getattr(self, name) for name in HYPERPARAMETERS} | self.hyperparameters
+
+    @property
     def num_settings(self) -> int:
         """Combinations of hyperparameters."""
-        return math.prod(len(getattr(self, name)) for name in HYPERPARAMETERS)
+        return math.prod(map(len, self.values.values()))
 
     @property
     def num_trials(self) -> int:
@@ -155,10 +193,45 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     for field in dataclasses.fields(SweepConfig)
     if "hyperparameter" in field.metadata
 }
-"""The hyperparameters that a sweep can take several values of, by the names of their fields."""
+"""The hyperparameters that l2jax knows, by the names of their fields. A person's own are in `hyperparameters`."""
 
 EXECUTION_OPTIONS = ("data_dir", "devices", "trials_at_once", "autotune")
 """Options that change the results by rounding at most."""
+CODE_OPTIONS = ("model", "optimizer")
+"""Options that may name a file; what counts is its content, whose digest the run keeps."""
+
+
+def hyperparameter(name: str) -> Hyperparameter:
+    """The hyperparameter of this name, l2jax's or a person's own."""
+    return HYPERPARAMETERS[name] if name in HYPERPARAMETERS else own_hyperparameter(name)
+
+
+def _is_code(value: object) -> bool:
+    """Whether a value has the form FILE.py:NAME."""
+    return isinstance(value, str) and re.fullmatch(r".+\.py:[^\W\d]\w*", value) is not None
+
+
+def _last_name(source: str | None) -> str:
+    return (source or "").rpartition(":")[2]
+
+
+def _check_has(option: str, before: tuple[float, ...], now: tuple[float, ...]) -> None:
+    if not {*before} <= {*now}:
+        given, accepted = (" ".join(f"{value:g}" for value in values) for values in (now, before))
+        raise InvalidInputError(option, given, f"{accepted} of the run to resume, and more")
+
+
+def _own_hyperparameters(values: object) -> dict[str, tuple[float, ...]]:
+    option, accepted = "hyperparameters", "names of arguments with their values"
+    values = {} if values is None else values
+    if not isinstance(values, Mapping):
+        raise InvalidInputError(option, values, accepted)
+    for name in values:
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+            raise InvalidInputError(option, name, accepted)
+        if name in HYPERPARAMETERS:
+            raise InvalidInputError(option, name, f"other names, as {name} is an option of its own")
+    return {name: parse_values(name, own_hyperparameter(name), value) for name, value in values.items()}
 
 
 def _count(option: str, value: object, most: int | None = None, alternative: str = "") -> int:

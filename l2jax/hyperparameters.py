@@ -38,6 +38,11 @@ class Hyperparameter:
         return f"numbers >= {low} and < {high}" if self.below_high else f"numbers from {low} to {high}"
 
 
+def own_hyperparameter(name: str) -> Hyperparameter:
+    """A hyperparameter of a person's own: any number that float32 holds."""
+    return Hyperparameter(name.replace("_", " "), -1e38, 1e38)
+
+
 def parse_values(option: str, hyperparameter: Hyperparameter, values: Values) -> tuple[float, ...]:
     """Reads the values of a hyperparameter.
 
@@ -63,7 +68,7 @@ def parse_values(option: str, hyperparameter: Hyperparameter, values: Values) ->
         for number in grid:
             if not hyperparameter.accepts(number) or number in numbers:
                 raise InvalidInputError(option, word, accepted)
-            numbers[abs(number)] = None  # abs: -0.0 is 0
+            numbers[number + 0.0] = None  # -0.0 becomes 0
     if not numbers:
         raise InvalidInputError(option, "", accepted)
     return tuple(numbers)

@@ -48,7 +48,8 @@ def test_every_option_is_read():
         "--l2 0 log:1e-3:1e-1:3 --seeds 5 --epochs 7 --batch-size 8 --learning-rate 1e-2 --train-size all "
         "--weight-decay 0 0.1 --label-smoothing 0.1 --val-size test --folds 1 --label-noise 0.2 --dataset digits "
         "--image-size 32 --data-dir elsewhere --bfloat16 --devices 2 --trials-at-once 6 --autotune --run-dir here "
-        "--profile there --quiet"
+        "--profile there --quiet --l1 0 1e-4 --l2-on conv* --model net.py:Net --optimizer lion "
+        "--hyperparameter dropout 0 0.5 --hyperparameter=b1 0.8"
     )
     command = cli.parse(words.split())
     assert command.sweep == SweepConfig(
@@ -69,6 +70,11 @@ def test_every_option_is_read():
         devices=2,
         trials_at_once=6,
         autotune=True,
+        l1=(0.0, 1e-4),
+        l2_on="conv*",
+        model="net.py:Net",
+        optimizer="lion",
+        hyperparameters={"dropout": (0.0, 0.5), "b1": (0.8,)},
     )
     assert command.run == RunOptions(run_dir=Path("here"), profile=Path("there"), quiet=True)
 
@@ -129,11 +135,13 @@ def test_help_has_every_option_with_its_default(capsys):
         cli.main(["--help"])
     assert caught.value.code == 0
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
-    shown = {"l2": "0 log:1e-3:1e-1:3", "learning_rate": "0.001", "weight_decay": "0", "label_smoothing": "0"}
+    shown = {"l2": "0 log:1e-3:1e-1:3", "learning_rate": "0.001", "l2_on": "'*'"}
+    shown |= dict.fromkeys(("l1", "weight_decay", "label_smoothing"), "0")
     shown |= dict.fromkeys(("devices", "trials_at_once"), "all")
-    shown |= dict.fromkeys(("image_size", "data_dir", "run_dir", "resume", "profile"), "none")
+    shown |= dict.fromkeys(("hyperparameters", "model", "image_size", "data_dir"), "none")
+    shown |= dict.fromkeys(("run_dir", "resume", "profile"), "none")
     for field in dataclasses.fields(cli._Options):
-        line = re.search(rf"--{field.name.replace('_', '-')} [^()]*\(default: ([^)]*)\)", text)
+        line = re.search(rf"{cli.FLAGS[field.name]} [^()]*\(default: ([^)]*)\)", text)
         assert line, field.name
         assert line[1] == shown.get(field.name, str(field.default))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2jax.config import HYPERPARAMETERS, MAX_TRIALS, SweepConfig
+from l2jax.config import HYPERPARAMETERS, MAX_TRIALS, OPTIMIZERS, SweepConfig
 from l2jax.errors import InputError, InvalidInputError
 from l2jax.hyperparameters import parse_values
 from l2jax.results.files import read_config
@@ -179,6 +179,7 @@ def test_folds_take_the_place_of_a_validation_part():
 
 NUMBERS = {
     "l2": st.floats(0, 1e12),
+    "l1": st.floats(0, 1e12),
     "learning_rate": st.floats(1e-30, 1e30),
     "weight_decay": st.floats(0, 1e12),
     "label_smoothing": st.floats(0, 1, exclude_max=True),
@@ -193,6 +194,14 @@ NUMBERS = {
             for name in HYPERPARAMETERS
         },
         optional={
+            "l2_on": st.text(),
+            "hyperparameters": st.dictionaries(
+                st.from_regex(r"own_[a-z]+", fullmatch=True),
+                st.lists(st.floats(-1e38, 1e38).map(lambda x: x + 0.0), min_size=1, max_size=2, unique=True).map(tuple),
+                max_size=2,
+            ),
+            "model": st.one_of(st.none(), st.from_regex(r"[^\n]+\.py:[A-Za-z_]+", fullmatch=True)),
+            "optimizer": st.sampled_from([*OPTIMIZERS, "a b.py:make"]),
             "seeds": st.integers(1, 10),
             "epochs": st.integers(1, 10**6),
             "batch_size": st.integers(1, 400),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import optax
@@ -16,6 +17,7 @@ from l2jax.hyperparameters import Values
 from l2jax.network.model import ModelFn
 from l2jax.results.results import Results
 from l2jax.trial.optimizer import OptimizerFn
+from l2jax.trial.penalty import PenaltyFn
 
 
 def sweep(
@@ -25,11 +27,15 @@ def sweep(
     dataset: str | os.PathLike[str] | Dataset | tuple[ArrayLike, ArrayLike] = SweepConfig.dataset,
     model: ModelFn | None = None,
     optimizer: OptimizerFn = optax.adam,
+    penalty: PenaltyFn | None = None,
+    hyperparameters: Mapping[str, Values] | None = None,
     epochs: int = SweepConfig.epochs,
     batch_size: int = SweepConfig.batch_size,
     learning_rate: Values = SweepConfig.learning_rate,
     weight_decay: Values = SweepConfig.weight_decay,
     label_smoothing: Values = SweepConfig.label_smoothing,
+    l1: Values = SweepConfig.l1,
+    l2_on: str = SweepConfig.l2_on,
     train_size: int | Literal["auto"] | None = SweepConfig.train_size,
     val_size: int | Literal["test"] | None = 400,
     folds: int = SweepConfig.folds,
@@ -57,12 +63,19 @@ def sweep(
         are of `l2jax.ops`.
       optimizer: makes the optimizer from a learning rate, its first argument. If it names `total_steps` or
         `steps_per_epoch` as arguments, it gets them, for schedules. Optimizers that ask for the value of the objective
-        get it; schedule-free ones are evaluated at their evaluation parameters.
+        get it; schedule-free ones and lookahead are evaluated at their evaluation parameters.
+      penalty: what is added to the loss: a function of the parameters, and of hyperparameters by name, to a scalar.
+        None: L2 and L1, as below.
+      hyperparameters: values of your own hyperparameters by name. The model, the optimizer or the penalty takes each
+        as an argument of that name, as an array (), or as a number if it branches on it and there is one value.
       epochs: passes over the training examples.
       batch_size: examples per step.
       learning_rate: learning rates, which `optimizer` gets.
-      weight_decay: decoupled weight decays, as in AdamW, of kernels.
+      weight_decay: decoupled weight decays, as in AdamW, of kernels. An optimizer that has an argument of this name
+        decays the weights itself; then 0 alone leaves it at its own default.
       label_smoothing: the part of a label that is spread over all classes.
+      l1: strengths of L1; each adds l1 * sum(abs(kernel)) to the loss.
+      l2_on: the layers that L2 and L1 fall on: patterns of their paths, such as "conv* head/*", separated by spaces.
       train_size: training examples per trial; with folds, in all folds together. None: all; "auto": 400 of
         "mnist_small" given by name, otherwise all.
       val_size: examples held out for validation; "test": the test set instead.
@@ -93,6 +106,9 @@ def sweep(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         label_smoothing=label_smoothing,
+        l1=l1,
+        l2_on=l2_on,
+        hyperparameters=hyperparameters or {},
         train_size=None if data is not None and train_size == "auto" else train_size,
         val_size=val_size,
         folds=folds,
@@ -107,7 +123,7 @@ def sweep(
     )
     if data is None:
         data = load_dataset(config.dataset, config.data_dir, image_size=config.image_size)
-    trained = Sweep(config, data, model=model, optimizer=optimizer)
+    trained = Sweep(config, data, model=model, optimizer=optimizer, penalty=penalty)
     for _ in trained.epochs():
         pass
     return trained.results()

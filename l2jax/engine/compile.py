@@ -25,7 +25,7 @@ def tuned_network(setup: Setup, tuning: Tuning) -> Network:
     image_shape, num_classes = setup.dataset.images.shape[1:], setup.dataset.num_classes
     options: dict[str, Any] = {"bfloat16": setup.config.bfloat16, "few_products": tuning.few_products}
     model = setup.own_model if setup.own_model is not None else default_model(image_shape, num_classes, **options)
-    return make_network(model, image_shape)
+    return make_network(model, image_shape, setup.config.values)
 
 
 def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
@@ -37,6 +37,7 @@ def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
         setup.examples,
         network=network,
         optimizer=setup.optimizer,
+        penalty=setup.penalty,
         batch_size=batch_size,
         last_batches=last_batches,
         evaluation_batch=EVALUATION_BATCH,

@@ -27,6 +27,7 @@ def describe(setup: Setup, computation: Computation | None, seconds: dict[str, f
     return {
         "sweep": dataclasses.asdict(setup.config),
         "model": setup.model_name,
+        "code_sha256": dict(setup.code),
         "num_params": setup.num_params,
         "num_trials": len(setup.trials.seed),
         "data_sha256": setup.dataset.digest,

@@ -9,7 +9,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from l2jax.config import HYPERPARAMETERS
+from l2jax.results.metrics import REPLICATES
 from l2jax.trial.train import Trial
 
 Tree = TypeVar("Tree")
@@ -22,7 +22,7 @@ def make_trials(axes: dict[str, tuple]) -> Trial:
       axes: values by name, those of each hyperparameter, of `seed` and of `fold`.
     """
     columns = dict(zip(axes, np.array(list(itertools.product(*axes.values()))).T, strict=True))
-    hyperparameters = {name: columns[name].astype(np.float32) for name in HYPERPARAMETERS}
+    hyperparameters = {name: columns[name].astype(np.float32) for name in axes if name not in REPLICATES}
     split_index = (columns["seed"] * len(axes["fold"]) + columns["fold"]).astype(np.int32)
     return Trial(hyperparameters, columns["seed"].astype(np.uint32), split_index)
 

@@ -16,7 +16,8 @@ from jax.stages import Compiled
 from l2jax.engine.devices import PER_TRIAL, SHARED
 from l2jax.network.network import Network
 from l2jax.trial.evaluate import evaluate
-from l2jax.trial.optimizer import OptimizerFn
+from l2jax.trial.optimizer import Optimizer
+from l2jax.trial.penalty import Penalty
 from l2jax.trial.train import Examples, Trial, init, train_epoch
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": "512", "xla_backend_optimization_level": 2}
@@ -44,7 +45,8 @@ def compile_programs(
     examples: Examples,
     *,
     network: Network,
-    optimizer: OptimizerFn,
+    optimizer: Optimizer,
+    penalty: Penalty,
     batch_size: int,
     last_batches: tuple[int, ...],
     evaluation_batch: int,
@@ -58,9 +60,10 @@ def compile_programs(
       side_by_side: trials that a device works on at a time, as one batch of matrix products.
     """
     init_one = functools.partial(init, network=network, optimizer=optimizer)
+    functions: dict[str, Any] = {"network": network, "penalty": penalty}
     batches: dict[str, Any] = {"batch_size": batch_size, "last_batches": last_batches}
-    train_one = functools.partial(train_epoch, network=network, optimizer=optimizer, **batches)
-    evaluate_one = functools.partial(evaluate, network=network, batch_size=evaluation_batch)
+    train_one = functools.partial(train_epoch, optimizer=optimizer, **functions, **batches)
+    evaluate_one = functools.partial(evaluate, batch_size=evaluation_batch, **functions)
 
     for_all = functools.partial(for_all_trials, mesh=mesh, side_by_side=side_by_side)
     init_all = for_all(init_one, num_shared=0)

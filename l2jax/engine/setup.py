@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from l2jax.config import HYPERPARAMETERS, SweepConfig
+from l2jax.arguments import Arguments, argument_names, bind
+from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset
 from l2jax.engine.devices import make_mesh, put_shared, use_every_core
 from l2jax.engine.examples import make_examples, warn_of_classes
 from l2jax.engine.grid import make_trials
 from l2jax.errors import InvalidInputError
 from l2jax.network.cnn import default_model
-from l2jax.network.model import ModelFn, check_network, make_network, model_name
+from l2jax.network.model import ModelFn, check_network, make_network
+from l2jax.network.network import Network, Params
+from l2jax.results.metrics import ALL_METRICS, COORDINATES
 from l2jax.trial.kernels import sums_of_squares
-from l2jax.trial.optimizer import OptimizerFn, bind_learning_rate, bind_steps
+from l2jax.trial.optimizer import Optimizer, OptimizerFn, default_weight_decay, make_optimizer
+from l2jax.trial.penalty import Penalty, PenaltyFn, default_penalty
 from l2jax.trial.train import Examples, Part, Trial
 
 
@@ -30,7 +37,9 @@ class Setup(NamedTuple):
       dataset: the data set, whose examples are on the devices.
       own_model: a person's own network; None is the built-in one.
       model_name: of the class of a person's own network; None for the built-in one.
-      optimizer: makes the optimizer from a learning rate.
+      optimizer: makes the optimizer of a trial.
+      penalty: of the objective.
+      code: the SHA-256 of the files that the person's own functions come from, by option.
       axes: the values of each hyperparameter, of `seed` and of `fold`; trials are in the order of their product.
       trials: (T,), on the host.
       mesh: the devices.
@@ -44,7 +53,9 @@ class Setup(NamedTuple):
     dataset: Dataset
     own_model: ModelFn | None
     model_name: str | None
-    optimizer: OptimizerFn
+    optimizer: Optimizer
+    penalty: Penalty
+    code: Mapping[str, str]
     axes: dict[str, tuple]
     trials: Trial
     mesh: Mesh
@@ -54,8 +65,16 @@ class Setup(NamedTuple):
     num_params: int
 
 
-def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | None, optimizer: OptimizerFn) -> Setup:
-    """Checks that config, data set and model go together.
+def make_setup(
+    config: SweepConfig,
+    dataset: Dataset,
+    *,
+    own_model: ModelFn | None,
+    optimizer: OptimizerFn,
+    own_penalty: PenaltyFn | None = None,
+    code: Mapping[str, str] | None = None,
+) -> Setup:
+    """Checks that config, data set, model, optimizer and penalty go together.
 
     Raises:
       InputError: if they do not.
@@ -64,15 +83,15 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
     if own_model is not None and config.bfloat16:
         accepted = "l2jax.CNN, or layers with dtype=jnp.bfloat16"
         raise InvalidInputError("bfloat16", "a model of your own", accepted)
-    if isinstance(optimizer, tuple) or not callable(optimizer):  # optax' optimizers are tuples
-        given = "an optimizer that is made already" if isinstance(optimizer, tuple) else optimizer
-        raise InvalidInputError("optimizer", given, "a function from a learning rate to one, such as optax.adam")
+    if config.weight_decay == SweepConfig.weight_decay:
+        # An optimizer that decays weights keeps its own default, and the results say which it is.
+        config = dataclasses.replace(config, weight_decay=default_weight_decay(optimizer))
     image_shape, num_classes = dataset.images.shape[1:], dataset.num_classes
     model = own_model if own_model is not None else default_model(image_shape, num_classes)
-    network, name = make_network(model, image_shape), model_name(model)
-    params = check_network(network, name, image_shape, num_classes)
-    axes = {name: getattr(config, name) for name in HYPERPARAMETERS}
-    axes |= {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
+    network = make_network(model, image_shape, config.values)
+    params = check_network(network, image_shape, num_classes)
+    config, penalty = _penalty(config, params, own_penalty)
+    axes = config.values | {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
     trials = make_trials(axes)
     examples = make_examples(config, dataset)
     num_examples = np.count_nonzero(examples.parts[Part.TRAIN] >= 0, axis=-1)
@@ -80,16 +99,20 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
         accepted = f"at most the {num_examples.min()} examples of the training part"
         raise InvalidInputError("batch_size", config.batch_size, accepted)
     steps_per_epoch = math.ceil(num_examples.max() / config.batch_size)
-    optimizer = bind_steps(optimizer, steps_per_epoch=steps_per_epoch, num_epochs=config.epochs)
-    optimizer = bind_learning_rate(optimizer, config.learning_rate, params)
+    made_optimizer = make_optimizer(
+        optimizer, config.values, params, steps_per_epoch=steps_per_epoch, num_epochs=config.epochs
+    )
+    _check_names(config, network, made_optimizer, penalty)
     warn_of_classes(examples, dataset)
     mesh = make_mesh(config.num_trials, config.devices)
     return Setup(
         config,
         dataset,
         own_model,
-        name if own_model is not None else None,
-        optimizer,
+        network.name if own_model is not None else None,
+        made_optimizer,
+        penalty,
+        code or {},
         axes,
         trials,
         mesh,
@@ -98,3 +121,43 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
         layers=tuple(jax.eval_shape(sums_of_squares, params)),
         num_params=sum(param.size for param in jax.tree.leaves(params)),
     )
+
+
+def _penalty(config: SweepConfig, params: Params, own_penalty: PenaltyFn | None) -> tuple[SweepConfig, Penalty]:
+    """The penalty, and the config with a strength of 0 where a penalty of a person's own does not take it."""
+    if own_penalty is None:
+        return config, default_penalty(params, config.l2_on, with_l1=config.l1 != SweepConfig.l1)
+    if not callable(own_penalty):
+        raise InvalidInputError("penalty", own_penalty, "a function of the parameters, and of hyperparameters by name")
+    if config.l2_on != SweepConfig.l2_on:
+        raise InvalidInputError("l2_on", config.l2_on, "none with a penalty of your own")
+    names = [name for name in argument_names(own_penalty)[1:] if name in config.values]
+    for name in ("l2", "l1"):
+        if name not in names and getattr(config, name) not in (getattr(SweepConfig, name), (0.0,)):
+            given = " ".join(f"{value:g}" for value in getattr(config, name))
+            raise InvalidInputError(name, given, f"none, as the penalty has no argument {name}")
+        if name not in names:
+            config = dataclasses.replace(config, **{name: 0.0})
+    # One that branches on a hyperparameter with one value gets it as a number.
+    scalar = functools.partial(_check_penalty, own_penalty, params)
+    return config, Penalty(own_penalty, bind("penalty", scalar, names, config.values))
+
+
+def _check_penalty(penalty: PenaltyFn, params: Params, arguments: Arguments) -> None:
+    scalars = {name: jax.ShapeDtypeStruct((), "float32") for name in arguments.arrays}
+    value = jax.eval_shape(lambda *inputs: Penalty(penalty, arguments)(*inputs), params, scalars)
+    if getattr(value, "shape", None) != ():
+        given = f"{penalty.__name__}, which returns {getattr(value, 'shape', type(value).__name__)}"
+        raise InvalidInputError("penalty", given, "one that returns a scalar")
+
+
+def _check_names(config: SweepConfig, network: Network, optimizer: Optimizer, penalty: Penalty) -> None:
+    """Checks that each hyperparameter of a person's own is an argument of one function, and its name is free."""
+    functions = {"model": network.arguments, "optimizer": optimizer.arguments, "penalty": penalty.arguments}
+    for name in config.hyperparameters:
+        takers = [option for option, arguments in functions.items() if name in arguments.names]
+        if len(takers) != 1:
+            accepted = f"an argument of one of {', '.join(functions)}: it is one of {' and '.join(takers) or 'none'}"
+            raise InvalidInputError("hyperparameters", name, accepted)
+        if name in ALL_METRICS or name in COORDINATES:
+            raise InvalidInputError("hyperparameters", name, f"other names: the results have a {name}")

@@ -7,7 +7,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from l2jax.engine.tuning import Tuning
 from l2jax.network.model import ModelFn
 from l2jax.results.results import Results
 from l2jax.trial.optimizer import OptimizerFn
+from l2jax.trial.penalty import PenaltyFn
 from l2jax.trial.train import TrainState
 
 
@@ -45,6 +46,8 @@ class Sweep:
       dataset: a `Dataset`, a name or arrays, as in `sweep`.
       model: as in `sweep`.
       optimizer: as in `sweep`.
+      penalty: as in `sweep`.
+      code: the SHA-256 of the files that these functions come from, by option, for the description.
 
     Attributes:
       setup: what does not change: the config, the data set, the grid of T trials, the devices.
@@ -66,11 +69,14 @@ class Sweep:
         *,
         model: ModelFn | None = None,
         optimizer: OptimizerFn = optax.adam,
+        penalty: PenaltyFn | None = None,
+        code: Mapping[str, str] | None = None,
     ):
-        self.setup = make_setup(config, as_dataset(dataset), own_model=model, optimizer=optimizer)
-        self.config, self.dataset, self.axes = config, self.setup.dataset, self.setup.axes
-        self.num_trials = config.num_trials
-        self.ledger = new_ledger(self.setup.num_examples, config.epochs, len(self.setup.layers))
+        functions: dict[str, Any] = {"own_model": model, "optimizer": optimizer, "own_penalty": penalty}
+        self.setup = make_setup(config, as_dataset(dataset), **functions, code=code)
+        self.config, self.dataset, self.axes = self.setup.config, self.setup.dataset, self.setup.axes
+        self.num_trials = self.config.num_trials
+        self.ledger = new_ledger(self.setup.num_examples, self.config.epochs, len(self.setup.layers))
         self.computation: Computation | None = None
         self.compiled: Plan | None = None
         self.chunk: Chunk | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from jax import Array
+
+from l2jax.arguments import Arguments
 
 Params = Any
 """A tree of arrays: what is trained, and penalised if it is named `kernel`."""
@@ -19,20 +21,28 @@ class Network(NamedTuple):
     """One trial's network.
 
     Attributes:
-      init: makes parameters and state from a key.
+      name: of its class.
+      arguments: the hyperparameters that its constructor takes.
+      init: makes parameters and state from a key and the hyperparameters of the trial. What the network does with its
+        own, such as the rate of its dropout, is part of the state.
       apply: (params, state, images (B, ...), train) to (logits (B, classes), params, state), where `train` is a Python
         bool. Few networks change their parameters in a call, as `nnx.WeightNorm` does.
       uses_batch: what it computes for an example may depend on the others of its batch, as with batch norm.
     """
 
-    init: Callable[[Array], tuple[Params, ModelState]]
+    name: str
+    arguments: Arguments
+    init: Callable[[Array, Mapping[str, Array]], tuple[Params, ModelState]]
     apply: Callable[[Params, ModelState, Array, bool], tuple[Array, Params, ModelState]]
     uses_batch: bool
 
 
-def abstract_init(init: Callable[[Array], Any]) -> Any:
-    """The shapes and types of what a function of a key returns; nothing is computed or compiled."""
-    return jax.eval_shape(lambda seed: init(jax.random.key(seed)), jax.ShapeDtypeStruct((), "uint32"))
+def abstract_init(init: Callable[[Array, Mapping[str, Array]], Any], arguments: Arguments) -> Any:
+    """The shapes and types of what a function of a key and hyperparameters returns; nothing is computed or compiled."""
+    scalars = {name: jax.ShapeDtypeStruct((), "float32") for name in arguments.arrays}
+    return jax.eval_shape(
+        lambda seed, scalars: init(jax.random.key(seed), scalars), jax.ShapeDtypeStruct((), "uint32"), scalars
+    )
 
 
 def mode_arguments(call: Callable[..., Any], train: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import jax
@@ -10,32 +10,37 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from l2jax.arguments import Arguments
+from l2jax.network.dropout import allow_array_rates
 from l2jax.network.network import ModelState, Network, Params, abstract_init, mode_arguments
 
 
-def from_nnx(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
-    """The network that a constructor makes.
+def from_nnx(
+    name: str, construct: Callable[[nnx.Rngs, Mapping[str, Any]], nnx.Module], arguments: Arguments
+) -> Network:
+    """The network that a constructor makes from random streams and arguments.
 
     The state is every variable but `nnx.Param`, and arrays that are attributes. In it, random keys are the integers
     that they consist of, because only these can be written to files.
     """
     traced: list[Any] = []
 
-    def split(key: Array) -> tuple[Params, ModelState]:
+    def split(key: Array, hyperparameters: Mapping[str, Array]) -> tuple[Params, ModelState]:
         # Flax takes an attribute that is an array as data, but one that is a tracer as static, which would leak it.
         for array in (key, jnp.zeros(())):
             nnx.register_data_type(type(array))
-        graphdef, params, state = nnx.split(construct(nnx.Rngs(key)), nnx.Param, ...)
+        graphdef, params, state = nnx.split(construct(nnx.Rngs(key), arguments.select(hyperparameters)), nnx.Param, ...)
         traced[:] = graphdef, [_is_key(leaf) for leaf in jax.tree.leaves(state)]
         return params, state
 
-    def init(key: Array) -> tuple[Params, ModelState]:
-        params, state = split(key)
+    def init(key: Array, hyperparameters: Mapping[str, Array]) -> tuple[Params, ModelState]:
+        params, state = split(key, hyperparameters)
         return params, _keys_to_data(state)
 
     def apply(params: Params, state: ModelState, images: Array, train: bool) -> tuple[Array, Params, ModelState]:
         # A copy, because variables that belong to an outer trace cannot be written to inside a loop.
         module = nnx.merge(graphdef, params, _data_to_keys(state, are_keys), copy=True)
+        allow_array_rates(module)
         module.train() if train else module.eval()
         logits = module(images, **mode_arguments(module.__call__, train))
         _, params, after = nnx.split(module, nnx.Param, ...)
@@ -44,11 +49,11 @@ def from_nnx(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         paths = [path for path, _ in nnx.to_flat_state(state)]
         return logits, params, _keys_to_data(nnx.from_flat_state([(path, after[path]) for path in paths]))
 
-    _, state = abstract_init(split)
+    _, state = abstract_init(split, arguments)
     graphdef, are_keys = traced
     variables = [variable for _, variable in nnx.to_flat_state(state)]
     uses_batch = any(isinstance(v, nnx.Variable) and not isinstance(v, nnx.RngState) for v in variables)
-    return Network(init, apply, uses_batch)
+    return Network(name, arguments, init, apply, uses_batch)
 
 
 def _is_key(leaf: Any) -> bool:

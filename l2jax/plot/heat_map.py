@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from l2jax.config import HYPERPARAMETERS
+from l2jax.config import hyperparameter as known
 from l2jax.plot.style import CROSS, axis_label, trials_drawn
 from l2jax.results import words
 from l2jax.results.metrics import METRICS
@@ -55,7 +55,7 @@ def heat_map(
     _draw(ax, losses, diverged, star=(best["l2"], best[hyperparameter]) if best else None)
     ax.set_xticks(range(columns), [words.number(l2) for l2 in losses.columns.to_numpy()])
     ax.set_yticks(range(rows), [words.number(value) for value in losses.index.to_numpy()])
-    ax.set(xlabel=HYPERPARAMETERS["l2"].name, ylabel=HYPERPARAMETERS[hyperparameter].name)
+    ax.set(xlabel=known("l2").name, ylabel=known(hyperparameter).name)
     ax.set_title(f"star: lowest mean{'; ' + words.setting(fixed) if fixed else ''}", fontsize="small")
     return cast(Figure, ax.figure)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from l2jax.config import HYPERPARAMETERS
+from l2jax.config import hyperparameter
 from l2jax.plot.strengths import segments
 from l2jax.plot.style import axis_label
 from l2jax.report import theme, traces
@@ -145,7 +145,7 @@ def learning_rates(results: Results) -> list[Chart]:
     reading = "Mean validation loss at the last epoch; yellow is low. Where the best strength changes with the "
     reading += "learning rate, the two have to be chosen together. A setting with a diverged trial has no mean."
     if others:
-        reading += f" Of {', '.join(HYPERPARAMETERS[name].name for name in others)}, the best."
+        reading += f" Of {', '.join(hyperparameter(name).name for name in others)}, the best."
     return [Chart("Validation loss by learning rate and strength", reading, {"data": [trace], "layout": layout})]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from l2jax.config import HYPERPARAMETERS
+from l2jax.config import hyperparameter
 from l2jax.results import words
+from l2jax.results.metrics import REPLICATES
 from l2jax.results.results import Results
 
 
@@ -11,8 +12,8 @@ def training(results: Results) -> str:
     """One sentence on what was trained, from the data and as far as the config says."""
     data, config = results.data, results.config.get("sweep", {})
     sizes = {str(name): size for name, size in data["diverged"].sizes.items()}
-    names = {name: hyperparameter.name for name, hyperparameter in HYPERPARAMETERS.items()}
-    product = " x ".join(_count(size, names.get(name, name)) for name, size in sizes.items())
+    nouns = {name: name if name in REPLICATES else hyperparameter(name).name for name in sizes}
+    product = " x ".join(_count(size, nouns[name]) for name, size in sizes.items())
     networks, epochs = _count(data["diverged"].size, "network"), _count(data.sizes["epoch"], "epoch")
     text = f"{networks} ({product}), trained for {epochs}"
     if "dataset" in config:

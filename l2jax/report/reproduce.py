@@ -48,6 +48,10 @@ def command(sweep: Mapping[str, Any]) -> str:
     for name, value in sweep.items():
         if value is False or (value is None and defaults.get(name) is None):
             continue
+        if isinstance(value, dict):  # own hyperparameters
+            for own, values in value.items():
+                arguments += ["--hyperparameter", own, *_texts(values)]
+            continue
         arguments.append("--" + name.replace("_", "-"))
         arguments += [] if value is True else _texts(value) or ["all"]
     return shlex.join(arguments)

@@ -52,7 +52,7 @@ METRICS = {
     ),
     "train_loss": _loss("training loss", "training cross-entropy, without the penalty", dims=EPOCH),
     "train_accuracy": _accuracy("training accuracy", "training accuracy", dims=EPOCH),
-    "penalty": Metric("penalty", "(l2/2) * sum of squared kernels", unit="nat", dims=EPOCH),
+    "penalty": Metric("penalty", "penalty of the objective", unit="nat", dims=EPOCH),
     "val_loss": _loss("validation loss", "validation cross-entropy, without the penalty", dims=EPOCH),
     "val_accuracy": _accuracy("validation accuracy", "validation accuracy", dims=EPOCH),
     "val_ece": Metric(

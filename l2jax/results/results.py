@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from l2jax.config import HYPERPARAMETERS
+from l2jax.config import HYPERPARAMETERS, hyperparameter
 from l2jax.errors import InvalidInputError, reason
 from l2jax.results.estimates import nanmean, standard_error
 from l2jax.results.files import CONFIG, DATA, read_files, write_files
@@ -62,8 +62,8 @@ class Results:
         if not self.data.sizes.get("epoch"):
             raise ValueError("results without a finished epoch")
         data = self.data.assign(diverged=self.data["diverged"].astype(bool))
-        for name in DESCRIPTIONS.keys() & data.variables.keys():
-            long_name, units = DESCRIPTIONS[name]
+        for name in map(str, data.variables):
+            long_name, units = DESCRIPTIONS.get(name) or (hyperparameter(name).name, "1")
             data[name].attrs.update(long_name=long_name, units=units)
         object.__setattr__(self, "data", data)
         # As JSON gives it back (tuples become lists), so that loaded results equal those that were saved.
@@ -83,7 +83,8 @@ class Results:
     def fixed(self) -> dict[str, float]:
         """Swept hyperparameters that these results hold fixed, after `along_l2`."""
         sweep, coords = self.config.get("sweep", {}), self.data.coords
-        several = [name for name in HYPERPARAMETERS if isinstance(sweep.get(name), list) and len(sweep[name]) > 1]
+        values = {name: sweep[name] for name in HYPERPARAMETERS if name in sweep} | sweep.get("hyperparameters", {})
+        several = [name for name, value in values.items() if isinstance(value, list) and len(value) > 1]
         return {name: float(coords[name]) for name in several if name in coords and coords[name].ndim == 0}
 
     def best(self, metric: str = "val_loss", rule: Literal["min", "1se"] = "min") -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from l2jax.config import HYPERPARAMETERS
+from l2jax.config import hyperparameter
 
 
 def number(value: float) -> str:
@@ -19,4 +19,4 @@ def strength(l2: float) -> str:
 
 def setting(values: Mapping[str, float]) -> str:
     """Values of hyperparameters, such as "learning rate 0.001, label smoothing 0.1"."""
-    return ", ".join(f"{HYPERPARAMETERS[name].name} {number(value)}" for name, value in values.items())
+    return ", ".join(f"{hyperparameter(name).name} {number(value)}" for name, value in values.items())

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from l2jax.atomic import check_sealed, seal, to_disk, write_whole
+from l2jax.config import HYPERPARAMETERS, SweepConfig
 from l2jax.engine.grid import trial_keys
 from l2jax.engine.snapshot import Snapshot
 from l2jax.errors import reason
@@ -125,7 +126,18 @@ def _to_tree(snapshot: Snapshot) -> dict[str, Any]:
 def _to_snapshot(tree: dict[str, Any]) -> Snapshot:
     if "split" in tree["trials"]:
         tree = _from_version_0_1(tree)
-    return Snapshot(**tree | {"trials": Trial(**tree["trials"]), "test": tree.get("test")})
+    trials = Trial(**tree["trials"])
+    return Snapshot(**tree | {"trials": _with_defaults(trials), "test": tree.get("test")})
+
+
+def _with_defaults(trials: Trial) -> Trial:
+    """Adds the hyperparameters that l2jax did not have yet when the checkpoint was written."""
+    like = trials.hyperparameters["l2"]
+    in_shapes = isinstance(like, jax.ShapeDtypeStruct)
+    defaults = {
+        name: like if in_shapes else np.full_like(like, getattr(SweepConfig, name)[0]) for name in HYPERPARAMETERS
+    }
+    return trials._replace(hyperparameters=defaults | trials.hyperparameters)
 
 
 def _from_version_0_1(tree: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from l2jax.results.refine import next_strengths
 from l2jax.results.results import Results
 from l2jax.results.words import number
 from l2jax.run.checkpoint import Checkpoints
+from l2jax.run.code import load_code
 from l2jax.run.folder import make_folder, make_run_dir
 from l2jax.run.lock import locked
 from l2jax.run.metrics_log import metrics_log
@@ -67,7 +68,8 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     console = Console(stderr=True, quiet=options.quiet, highlight=False)
     with warnings_on(console):
         dataset = load_with_progress(config, console)
-        sweep = Sweep(config, dataset)
+        code = load_code(config)
+        sweep = Sweep(config, dataset, **code.functions, code=code.sha256)
     _warn_of_rounding(sweep, console)
     if options.profile:
         make_folder("profile", options.profile)
@@ -141,6 +143,10 @@ def _restore(sweep: Sweep, session: Session) -> None:
         if described_data(description) != sweep.dataset.digest:
             accepted = "the examples that the run to resume was trained on"
             raise InvalidInputError("dataset", sweep.config.dataset, accepted)
+        for option, digest in sweep.setup.code.items():
+            if description.get("code_sha256", {}).get(option) != digest:
+                given = getattr(sweep.config, option)
+                raise InvalidInputError(option, given, "the file with which the run to resume was trained, unchanged")
         if age == 0:
             sweep.reproduce(description)
             for name, version in sweep.description()["versions"].items():
@@ -160,7 +166,8 @@ def _refine(sweep: Sweep, results: Results, console: Console) -> Sweep | None:
     if not new:
         return None
     console.print(f"refining: l2 = {', '.join(map(number, new))}", markup=False)
-    return Sweep(dataclasses.replace(sweep.config, l2=(*sweep.config.l2, *new)), sweep.dataset)
+    config, code = dataclasses.replace(sweep.config, l2=(*sweep.config.l2, *new)), load_code(sweep.config)
+    return Sweep(config, sweep.dataset, **code.functions, code=code.sha256)
 
 
 def _save(results: Results, sweep: Sweep, session: Session) -> None:

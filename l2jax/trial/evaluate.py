@@ -10,9 +10,10 @@ from jax import Array, lax
 from l2jax.network.network import Network, Params
 from l2jax.results.metrics import MAGNITUDES
 from l2jax.trial.calibration import BINS, calibration_error, calibration_sums
-from l2jax.trial.kernels import kernels, penalty, sums_of_squares
+from l2jax.trial.kernels import kernels, sums_of_squares
 from l2jax.trial.magnitudes import count_magnitudes
 from l2jax.trial.optimizer import evaluation_params
+from l2jax.trial.penalty import Penalty
 from l2jax.trial.train import Examples, Part, TrainState, Trial, load_images, losses_and_correct
 
 
@@ -23,7 +24,7 @@ class Evaluation(NamedTuple):
       loss: mean cross-entropy, without the penalty.
       accuracy: fraction of examples that are classified correctly.
       ece: expected calibration error; see `l2jax.trial.calibration`.
-      penalty: the L2 penalty.
+      penalty: of the objective.
       sums_of_squares: of each layer's kernel, by layer.
       magnitudes: `count_magnitudes` of each layer's kernel, by layer; 0 but for the test part.
     """
@@ -37,7 +38,14 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    state: TrainState, trial: Trial, part: Array, examples: Examples, *, network: Network, batch_size: int
+    state: TrainState,
+    trial: Trial,
+    part: Array,
+    examples: Examples,
+    *,
+    network: Network,
+    penalty: Penalty,
+    batch_size: int,
 ) -> Evaluation:
     """Evaluates a trial on one `Part`; loss, accuracy and ece of a part without examples are NaN."""
     params = evaluation_params(state.params, state.opt_state)
@@ -63,7 +71,7 @@ def evaluate(
         loss / size,
         num_correct / size,
         ece,
-        penalty(params, trial.hyperparameters["l2"]),
+        penalty(params, trial.hyperparameters),
         sums_of_squares(params),
         lax.cond(part == Part.TEST, _magnitudes, _no_magnitudes, params),
     )

@@ -1,4 +1,4 @@
-"""The kernels of a network: what the penalty and the weight decay act on."""
+"""The kernels of a network: what the penalty and the weight decay act on unless told otherwise."""
 
 from __future__ import annotations
 
@@ -23,8 +23,3 @@ def kernel_mask(params: Params) -> Params:
 def sums_of_squares(params: Params) -> dict[str, Array]:
     """The sum of squares of each layer's kernel."""
     return {layer: jnp.sum(kernel**2) for layer, kernel in kernels(params).items()}
-
-
-def penalty(params: Params, l2: Array) -> Array:
-    """The L2 penalty (l2 / 2) * sum(kernel**2) over all kernels; its gradient is l2 * kernel."""
-    return l2 / 2 * sum(sums_of_squares(params).values(), start=jnp.float32(0))

@@ -12,20 +12,20 @@ import optax
 from jax import Array, lax
 
 from l2jax.network.network import ModelState, Network, Params
-from l2jax.trial.kernels import kernel_mask, penalty
-from l2jax.trial.optimizer import OptimizerFn, update
+from l2jax.trial.kernels import kernel_mask
+from l2jax.trial.optimizer import Optimizer, update
+from l2jax.trial.penalty import Penalty
 
 
 class Trial(NamedTuple):
     """What differs between trials.
 
     Attributes:
-      hyperparameters: scalars by name:
-        l2, the strength of the penalty;
-        learning_rate;
+      hyperparameters: scalars by name. The network, the optimizer and the penalty take those that they name as
+        arguments. Training itself takes
         weight_decay, decoupled: a step takes learning_rate * weight_decay of each kernel away (Loshchilov and Hutter,
-          2019);
-        label_smoothing, the part of a label that training spreads over all classes (Szegedy et al., 2016, section 7).
+          2019), unless the optimizer decays weights itself;
+        label_smoothing, the part of a label that is spread over all classes (Szegedy et al., 2016, section 7).
       seed: decides the initial parameters and the order of the examples.
       split_index: the row of `Examples.parts` and `Examples.train_labels`.
     """
@@ -99,7 +99,7 @@ class Batch(NamedTuple):
 
 
 def objective(
-    params: Params, model_state: ModelState, trial: Trial, batch: Batch, *, network: Network
+    params: Params, model_state: ModelState, trial: Trial, batch: Batch, *, network: Network, penalty: Penalty
 ) -> tuple[Array, tuple[Array, Params, ModelState]]:
     """The objective that a step lowers.
 
@@ -115,7 +115,7 @@ def objective(
     losses += trial.hyperparameters["label_smoothing"] * (spread - losses)
     loss = jnp.where(batch.mask, losses, 0).sum() / batch.mask.sum()
     num_correct = (batch.mask & correct).sum(dtype=jnp.int32)
-    return loss + penalty(params, trial.hyperparameters["l2"]), (num_correct, params, model_state)
+    return loss + penalty(params, trial.hyperparameters), (num_correct, params, model_state)
 
 
 def losses_and_correct(logits: Array, labels: Array) -> tuple[Array, Array]:
@@ -124,10 +124,10 @@ def losses_and_correct(logits: Array, labels: Array) -> tuple[Array, Array]:
     return losses, logits.argmax(-1) == labels
 
 
-def init(trial: Trial, *, network: Network, optimizer: OptimizerFn) -> TrainState:
-    """The state that a trial begins with; its parameters depend on the seed alone."""
-    params, model_state = network.init(jax.random.fold_in(jax.random.key(trial.seed), 0))
-    return TrainState(params, optimizer(trial.hyperparameters["learning_rate"]).init(params), model_state)
+def init(trial: Trial, *, network: Network, optimizer: Optimizer) -> TrainState:
+    """The state that a trial begins with; what is drawn for it depends on the seed alone."""
+    params, model_state = network.init(jax.random.fold_in(jax.random.key(trial.seed), 0), trial.hyperparameters)
+    return TrainState(params, optimizer(trial.hyperparameters).init(params), model_state)
 
 
 def train_epoch(
@@ -137,7 +137,8 @@ def train_epoch(
     examples: Examples,
     *,
     network: Network,
-    optimizer: OptimizerFn,
+    optimizer: Optimizer,
+    penalty: Penalty,
     batch_size: int,
     last_batches: tuple[int, ...] = (),
 ) -> tuple[TrainState, EpochMeans]:
@@ -156,18 +157,21 @@ def train_epoch(
         state, sums = carry
         labels = examples.train_labels[trial.split_index, indices]
         batch = Batch(load_images(examples, indices), labels, indices >= 0)
-        value_and_grad = jax.value_and_grad(functools.partial(objective, network=network), has_aux=True)
+        objective_fn = functools.partial(objective, network=network, penalty=penalty)
+        value_and_grad = jax.value_and_grad(objective_fn, has_aux=True)
         (value, aux), grads = value_and_grad(state.params, state.model_state, trial, batch)
         num_correct, params, model_state = aux
         updates, opt_state = update(
-            optimizer(trial.hyperparameters["learning_rate"]),
+            optimizer(trial.hyperparameters),
             grads,
             state.opt_state,
             params,
             value=value,
-            value_fn=lambda params: objective(params, state.model_state, trial, batch, network=network)[0],
+            value_fn=lambda params: objective_fn(params, state.model_state, trial, batch)[0],
         )
-        params = cast(Params, optax.apply_updates(params, with_weight_decay(updates, params, trial)))
+        if not optimizer.decays_weights:
+            updates = with_weight_decay(updates, params, trial)
+        params = cast(Params, optax.apply_updates(params, updates))
         sums = EpochMeans(sums.objective + batch.mask.sum() * value, sums.accuracy + num_correct)
         return TrainState(params, opt_state, model_state), sums
 

@@ -120,6 +120,9 @@ def train_trial(
             running += len(batch) * np.asarray(batch_means, np.float64) / len(indices)
         sum_of_squares = sum((np.asarray(kernel, np.float64) ** 2).sum() for kernel in kernels(params))
         metrics = {"kernel_sum_of_squares": sum_of_squares, "penalty": trial["l2"] / 2 * sum_of_squares}
+        metrics["penalty"] += trial["l1"] * sum(
+            np.abs(np.asarray(kernel, np.float64)).sum() for kernel in kernels(params)
+        )
         metrics |= dict(zip(("running_objective", "running_accuracy"), running, strict=True))
         epochs.append(evaluate(graphdef, params, "train", train) | evaluate(graphdef, params, "val", val) | metrics)
     test = dataset.test_images, dataset.test_labels
@@ -185,7 +188,8 @@ def objective(graphdef, params, trial, images, labels):
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[1]), trial["label_smoothing"])
     loss = -(targets * jax.nn.log_softmax(logits)).sum(1).mean()
     sum_of_squares = sum((kernel**2).sum() for kernel in kernels(params))
-    return loss + trial["l2"] / 2 * sum_of_squares, (logits.argmax(1) == labels).mean()
+    penalty = trial["l2"] / 2 * sum_of_squares + trial["l1"] * sum(abs(kernel).sum() for kernel in kernels(params))
+    return loss + penalty, (logits.argmax(1) == labels).mean()
 
 
 @functools.partial(jit, static_argnums=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,16 +27,17 @@ def losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def train_nnx(
-    model, optimizer_fn, dataset: Dataset, config: SweepConfig, l2: float, seed: int, fold: int = 0
+    model, optimizer_fn, dataset: Dataset, config: SweepConfig, l2: float, seed: int, fold: int = 0, penalty=None
 ) -> dict[str, list[float]]:
-    """Losses and accuracies after each epoch of one trial."""
+    """Losses and accuracies after each epoch of one trial; `penalty` is a function of the module instead of L2."""
+    penalty = penalty or functools.partial(penalised, l2=l2)
     module = model(rngs=nnx.Rngs(jax.random.fold_in(jax.random.key(seed), 0)))
     optimizer = nnx.Optimizer(module, optimizer_fn(config.learning_rate[0]), wrt=nnx.Param)
 
     @nnx.jit
     def step(module, optimizer, images, labels):
         def objective(module):
-            return losses(module(images), labels).mean() + penalised(module, l2)
+            return losses(module(images), labels).mean() + penalty(module)
 
         optimizer.update(module, nnx.grad(objective)(module))
 

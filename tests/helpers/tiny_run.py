@@ -63,7 +63,8 @@ def compiled_quickly() -> Iterator[None]:
 
     def remembered(setup, num_trials, tuning):
         config, shapes = setup.config, tuple((array.shape, array.dtype) for array in setup.examples)
-        key = setup.own_model, setup.optimizer, config.batch_size, num_trials, tuning, setup.mesh, shapes
+        functions = setup.own_model, setup.optimizer, setup.penalty, tuple(config.values)
+        key = functions, config.batch_size, num_trials, tuning, setup.mesh, shapes
         if key not in COMPILED:
             COMPILED[key] = compile_for(setup, num_trials, tuning)
         return COMPILED[key]

@@ -12,17 +12,20 @@ from helpers import plain
 from helpers.compare import as_in_sweeps, assert_close
 
 import l2jax
+from l2jax.arguments import Arguments
+from l2jax.errors import InputError
 from l2jax.network.model import make_network
 from l2jax.network.network import Network
 from l2jax.trial import train
 from l2jax.trial.evaluate import evaluate
-from l2jax.trial.kernels import penalty
+from l2jax.trial.optimizer import Optimizer
+from l2jax.trial.penalty import default_penalty
 from l2jax.trial.train import Batch, Examples, Part, Trial
 
 
-def trial(l2=0.0, learning_rate=1.0, weight_decay=0.0, label_smoothing=0.0, seed=0, split_index=0):
-    hyperparameters = {"l2": l2, "learning_rate": learning_rate}
-    hyperparameters |= {"weight_decay": weight_decay, "label_smoothing": label_smoothing}
+def trial(l2=0.0, learning_rate=1.0, seed=0, split_index=0, **others):
+    zeros = {"l1": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0}
+    hyperparameters = {"l2": l2, "learning_rate": learning_rate} | zeros | others
     scalars = {name: np.float32(value) for name, value in hyperparameters.items()}
     return Trial(scalars, np.uint32(seed), np.int32(split_index))
 
@@ -45,7 +48,18 @@ def kernels_and_others(params):
 def stateless(module):
     """The functions of a module whose only variables are its parameters, written without the package's own."""
     graphdef, initial = nnx.split(module)
-    return Network(lambda _: (initial, ()), lambda p, state, x, _: (nnx.merge(graphdef, p)(x), p, state), False)
+
+    def apply(params, state, images, _):
+        return nnx.merge(graphdef, params)(images), params, state
+
+    return Network("Module", Arguments(), lambda *_: (initial, ()), apply, False)
+
+
+def l2_on_all(module):
+    return default_penalty(nnx.state(module), "*", with_l1=False)
+
+
+SGD, ADAM = (Optimizer(function, Arguments(("learning_rate",))) for function in (optax.sgd, optax.adam))
 
 
 # Penalty and objective
@@ -55,13 +69,37 @@ def test_gradient_of_the_penalty_is_l2_times_kernel():
     params = random_params(mlp)
     kernels, biases = kernels_and_others(params)
     assert len(kernels) == len(biases) == 2
-    value, grads = jax.value_and_grad(penalty)(params, 0.3)
+    value, grads = jax.value_and_grad(default_penalty(params, "*", with_l1=False))(params, {"l2": 0.3})
     np.testing.assert_allclose(value, 0.15 * sum((np.asarray(k, np.float64) ** 2).sum() for k in kernels), rtol=1e-6)
     d_kernels, d_biases = kernels_and_others(grads)
     for d_kernel, kernel in zip(d_kernels, kernels, strict=True):
         np.testing.assert_allclose(d_kernel, 0.3 * kernel, rtol=1e-6)
     for d_bias in d_biases:
         assert not d_bias.any()
+
+
+def test_gradient_of_the_elastic_net():
+    params = random_params(mlp)
+    params["layers"][0]["kernel"][...] = np.array(params["layers"][0]["kernel"][...]) * (np.arange(5) != 2)  # some 0
+    kernels, _ = kernels_and_others(params)
+    penalty = default_penalty(params, "*", with_l1=True)
+    value, grads = jax.value_and_grad(penalty)(params, {"l2": 0.3, "l1": 0.2})
+    exact = sum((0.15 * np.square(k, dtype=np.float64) + 0.2 * np.abs(k)).sum() for k in kernels)
+    np.testing.assert_allclose(value, exact, rtol=1e-6)
+    for d_kernel, kernel in zip(kernels_and_others(grads)[0], kernels, strict=True):
+        np.testing.assert_allclose(d_kernel, 0.3 * kernel + 0.2 * np.sign(kernel), rtol=1e-6)
+    assert not kernels_and_others(grads)[0][0][:, 2].any()
+
+
+def test_the_penalty_falls_on_the_layers_that_match():
+    params = random_params(mlp)
+    kernels, _ = kernels_and_others(params)
+    for patterns, chosen in {"*": [0, 1], "layers/1": [1], "*0 *1": [0, 1], "*/0": [0]}.items():
+        value = default_penalty(params, patterns, with_l1=False)(params, {"l2": 2.0})
+        np.testing.assert_allclose(value, sum((kernels[index] ** 2).sum() for index in chosen), rtol=1e-6)
+    for patterns in ("conv*", "* conv*", ""):
+        with pytest.raises(InputError, match=r"^l2_on: got .*; accepted: patterns of layers .*: layers/0, layers/1$"):
+            default_penalty(params, patterns, with_l1=False)
 
 
 def test_objective_averages_over_the_mask():
@@ -71,7 +109,8 @@ def test_objective_averages_over_the_mask():
     real = np.array([True, False, True, True, False, False, True])
     params = nnx.state(network)
     value_and_grad = jax.value_and_grad(train.objective, has_aux=True)
-    value_and_grad = plain.jit(functools.partial(value_and_grad, params, (), trial(0.2), network=stateless(network)))
+    functions = {"network": stateless(network), "penalty": l2_on_all(network)}
+    value_and_grad = plain.jit(functools.partial(value_and_grad, params, (), trial(0.2), **functions))
     masked = value_and_grad(Batch(images, labels, real))
     alone = value_and_grad(Batch(images[real], labels[real], np.ones(4, bool)))
     assert_close(masked, alone)
@@ -103,9 +142,9 @@ def halving_sgd(learning_rate):
 
 @plain.jit
 def trained_kernel(trial, epoch, examples):
-    options = {"network": stateless(Linear()), "optimizer": halving_sgd}
+    options = {"network": stateless(Linear()), "optimizer": Optimizer(halving_sgd, Arguments(("learning_rate",)))}
     state = train.init(trial, **options)
-    options["batch_size"] = BATCH
+    options |= {"penalty": l2_on_all(Linear()), "batch_size": BATCH}
     state, _ = train.train_epoch(state, trial, epoch, examples, **options)
     return plain.kernels(state.params)[0]
 
@@ -145,7 +184,7 @@ def test_order_does_not_depend_on_padding():
 
 
 def test_initial_params_depend_on_the_seed_alone():
-    init = plain.jit(functools.partial(train.init, network=make_network(mlp, (2, 3, 1)), optimizer=optax.adam))
+    init = plain.jit(functools.partial(train.init, network=make_network(mlp, (2, 3, 1)), optimizer=ADAM))
 
     def params(**kwargs):
         return jax.tree.leaves(init(trial(**kwargs)).params)
@@ -176,7 +215,7 @@ def test_on_blank_images_each_step_scales_the_kernels():
         lambda p: (rng.normal(0, 0.1, p.shape) * (p.ndim > 1)).astype(np.float32), nnx.state(network)
     )
     rate = 0.125
-    options = {"network": stateless(network), "optimizer": optax.sgd, "batch_size": 4}
+    options = {"network": stateless(network), "optimizer": SGD, "penalty": l2_on_all(network), "batch_size": 4}
     one_epoch = as_in_sweeps(functools.partial(train.train_epoch, **options))
     bias = np.zeros(10)
     for epoch in (1, 2):
@@ -208,7 +247,8 @@ def test_evaluation_averages_over_the_examples_of_a_part():
     examples = Examples(images, labels, np.stack([labels, wrong]), parts)
     network = stateless(nnx.eval_shape(lambda: mlp(nnx.Rngs(0))))
     state = train.TrainState(plain.initial(mlp, 0), None, ())
-    evaluate_part = plain.jit(functools.partial(evaluate, network=network, batch_size=4))
+    penalty = default_penalty(state.params, "*", with_l1=False)
+    evaluate_part = plain.jit(functools.partial(evaluate, network=network, penalty=penalty, batch_size=4))
     evaluation = evaluate_part(state, trial(l2=0.5, split_index=1), Part.VAL, examples)
     logits = np.asarray(network.apply(state.params, (), plain.as_floats(images[chosen]), False)[0], np.float64)
     np.testing.assert_allclose(evaluation.loss, plain.cross_entropy(logits, labels[chosen]), rtol=1e-6)
