@@ -23,6 +23,7 @@ from l2jax.engine.collect import collect
 from l2jax.engine.compile import abstract_state
 from l2jax.engine.describe import Computation, describe, described_computation
 from l2jax.engine.devices import put_per_trial
+from l2jax.engine.digest import program_digests
 from l2jax.engine.grid import find_trials, tree_stack, tree_take, tree_unstack
 from l2jax.engine.ledger import EpochRecord, new_ledger
 from l2jax.engine.plan import Plan, make_plan
@@ -54,6 +55,7 @@ class Sweep:
       chunk: the trials that trained last, with their state on the devices.
       waiting: the states of trials that are between two epochs, on the host, by index.
       seconds: spent so far on compiling, training and evaluating.
+      program_sha256: the `program_digests`, once `identify()` was called, for the description.
 
     Raises:
       InputError: for a config, data set and model that do not go together.
@@ -75,6 +77,7 @@ class Sweep:
         self.compiled: Plan | None = None
         self.chunk: Chunk | None = None
         self.waiting: dict[int, TrainState] = {}
+        self.program_sha256: dict[str, str] | None = None
         self.seconds = {"compiling": 0.0, "training": 0.0, "evaluating": 0.0}
 
     def compile(self) -> Plan:
@@ -201,7 +204,11 @@ class Sweep:
 
     def description(self) -> dict[str, Any]:
         """Everything that a reader of the results needs to run the sweep again; JSON values."""
-        return describe(self.setup, self.computation, self.seconds)
+        return describe(self.setup, self.computation, self.seconds) | {"program_sha256": self.program_sha256}
+
+    def identify(self) -> None:
+        """Adds to the description what tells a person's own network and optimizer from others."""
+        self.program_sha256 = program_digests(self.setup)
 
     def snapshot(self) -> Snapshot:
         """A snapshot of the chunk that trained last. Save it before the next epoch, which may reuse its memory."""

@@ -33,9 +33,17 @@ def from_nnx(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         params, state = split(key)
         return params, _keys_to_data(state)
 
-    def apply(params: Params, state: ModelState, images: Array, train: bool) -> tuple[Array, Params, ModelState]:
+    def merged(params: Params, state: ModelState) -> nnx.Module:
         # A copy, because variables that belong to an outer trace cannot be written to inside a loop.
-        module = nnx.merge(graphdef, params, _data_to_keys(state, are_keys), copy=True)
+        return nnx.merge(graphdef, params, _data_to_keys(state, are_keys), copy=True)
+
+    def in_eval_mode(params: Params, state: ModelState) -> nnx.Module:
+        module = merged(params, state)
+        module.eval()
+        return module
+
+    def apply(params: Params, state: ModelState, images: Array, train: bool) -> tuple[Array, Params, ModelState]:
+        module: Any = merged(params, state)
         module.train() if train else module.eval()
         logits = module(images, **mode_arguments(module.__call__, train))
         _, params, after = nnx.split(module, nnx.Param, ...)
@@ -48,7 +56,7 @@ def from_nnx(construct: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     graphdef, are_keys = traced
     variables = [variable for _, variable in nnx.to_flat_state(state)]
     uses_batch = any(isinstance(v, nnx.Variable) and not isinstance(v, nnx.RngState) for v in variables)
-    return Network(init, apply, uses_batch)
+    return Network(init, apply, uses_batch, in_eval_mode)
 
 
 def _is_key(leaf: Any) -> bool:

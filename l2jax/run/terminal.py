@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib.util
 import math
 import time
 import warnings
@@ -23,6 +24,15 @@ from l2jax.results.metrics import ALL_METRICS
 from l2jax.results.results import Results
 from l2jax.results.verdict import verdict
 from l2jax.results.words import number, setting
+
+
+def progress_console(*, quiet: bool) -> Console:
+    """The console of progress: stderr, so that results can be redirected alone.
+
+    In a notebook it draws with ipywidgets; without them it prints lines.
+    """
+    has_widgets = importlib.util.find_spec("ipywidgets") is not None
+    return Console(stderr=True, quiet=quiet, highlight=False, force_jupyter=None if has_widgets else False)
 
 
 @contextlib.contextmanager
@@ -62,7 +72,7 @@ def progress_bar(sweep: Sweep, console: Console) -> Iterator[Callable[[EpochReco
     start, before, num_epochs = time.monotonic(), sweep.ledger.num_records, sweep.config.epochs
     line_every, done = math.ceil(sweep.epochs_left / 20), 0
     columns = (SpinnerColumn(), "{task.description}", BarColumn(bar_width=None), "{task.fields[speed]}")
-    interactive = console.is_interactive
+    interactive = console.is_interactive or console.is_jupyter
     with Progress(*columns, console=console, transient=True, expand=True, disable=not interactive) as bar:
         task = bar.add_task(f"epoch 0/{num_epochs}", completed=before, total=before + sweep.epochs_left, speed="")
 

@@ -45,7 +45,8 @@ def kernels_and_others(params):
 def stateless(module):
     """The functions of a module whose only variables are its parameters, written without the package's own."""
     graphdef, initial = nnx.split(module)
-    return Network(lambda _: (initial, ()), lambda p, state, x, _: (nnx.merge(graphdef, p)(x), p, state), False)
+    apply = lambda p, state, x, _: (nnx.merge(graphdef, p)(x), p, state)  # noqa: E731
+    return Network(lambda _: (initial, ()), apply, False, lambda p, _: nnx.merge(graphdef, p))
 
 
 # Penalty and objective
