@@ -281,6 +281,7 @@ def test_run_can_be_repeated_from_its_config(tiny_run):
     run_dir, _ = tiny_run
     config = json.loads((run_dir / "config.json").read_text())
     assert SweepConfig(**config["sweep"]) == cli.parse(TINY).sweep
+    assert (config["image_shape"], config["num_classes"], config["program_sha256"]) == ([28, 28, 1], 10, None)
 
 
 def test_best_parameters_load_as_the_docs_say(tiny_run, digits):

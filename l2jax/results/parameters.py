@@ -118,8 +118,8 @@ def _read(
     if _stamp(path) != stamps[name]:
         raise UnusableFileError("run_dir", path, "it has changed since; l2jax.load_results reads the folder again")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with path.open("rb") as file:  # NumPy would leave a damaged file open if it were given the path
+            arrays = dict(np.load(file, allow_pickle=False))
         if name == BEST:
             return arrays
         if any(values.shape[:1] != (num_trials,) for values in arrays.values()):

@@ -47,7 +47,7 @@ def build_network(model: Any, arrays: Arrays, config: dict) -> Any:
       InputError: if the network is not known, or another one.
     """
     if model is None and (config.get("model") not in BUILT_IN or "image_shape" not in config):
-        name = config.get("model") or "l2jax.CNN of this size"
+        name = "l2jax.CNN of this size" if config.get("model") in BUILT_IN else config["model"]
         raise InvalidInputError("model", "none", f"the network that was trained, as in network(model=...): {name}")
     from l2jax.network.trained import trained_network  # JAX takes a second to import
 

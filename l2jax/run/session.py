@@ -83,7 +83,8 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     run_dir = options.resume or make_run_dir(options.run_dir)
     try:
         with warnings_on(console):
-            sweep, results, signals = train_in_folder(sweep, run_dir, options, console)
+            option = "resume" if options.resume else "run_dir"
+            sweep, results, signals = train_in_folder(sweep, run_dir, options, console, option=option)
     except OSError as error:
         left = f"what was written before is intact: --resume {run_dir}" if run_dir.exists() else "the folder is gone"
         print(f"error: {run_dir}: {reason(error)}; {left}", file=sys.stderr)
@@ -93,9 +94,12 @@ def run(config: SweepConfig, options: RunOptions) -> int:
 
 
 def train_in_folder(
-    sweep: Sweep, run_dir: Path, options: RunOptions, console: Console
+    sweep: Sweep, run_dir: Path, options: RunOptions, console: Console, *, option: str = "run_dir"
 ) -> tuple[Sweep, Results, list[int]]:
     """Trains a sweep in a run folder until the last epoch or a signal, and saves it there.
+
+    Args:
+      option: that names the folder, for errors.
 
     Returns:
       The sweep, with the strengths that refining added; its results; the signal, if one has arrived.
@@ -104,7 +108,7 @@ def train_in_folder(
       InputError: for a folder that is in use, or that holds the run of another sweep.
       OSError: if files cannot be written; what was written before is intact.
     """
-    with locked(run_dir, "resume" if options.resume else "run_dir"), stop_signals() as signals:
+    with locked(run_dir, option), stop_signals() as signals:
         session = Session(run_dir, Checkpoints(run_dir), options, console, signals)
         sweep.identify()
         if options.resume:

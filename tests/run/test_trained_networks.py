@@ -147,11 +147,10 @@ def test_chunks_keep_the_same_trials(keep, trials_at_once, small, all_trials):
 )
 def test_what_may_be_best_is_little_and_holds_the_best(losses, chunk_size, order):
     """Chunks of trials of 3 settings finish in any order."""
-    results = synthetic((0.0, 1e-3, 1e-2), seeds=2, epochs=1)
-    data = results.data.copy(deep=True)
-    data["val_loss"].values[:] = np.reshape(losses, (3, 2, 1))
-    data["diverged"].values[:] = np.isnan(losses).reshape(3, 2)
-    best = best_index(l2jax.Results(data, {}))
+    data = synthetic((0.0, 1e-3, 1e-2), seeds=2, epochs=1).data
+    val_loss, diverged = data["val_loss"].astype(float), data["diverged"].copy()
+    val_loss.values[:], diverged.values[:] = np.reshape(losses, (3, 2, 1)), np.isnan(losses).reshape(3, 2)
+    best = best_index(l2jax.Results(data.assign(val_loss=val_loss, diverged=diverged), {}))
     ledger = SimpleNamespace(
         num_epochs=1, epochs_done=np.zeros(6, int), metrics={"val_loss": np.reshape(losses, (6, 1))}
     )
