@@ -31,8 +31,9 @@ def progress_console(*, quiet: bool) -> Console:
 
     In a notebook it draws with ipywidgets; without them it prints lines.
     """
-    has_widgets = importlib.util.find_spec("ipywidgets") is not None
-    return Console(stderr=True, quiet=quiet, highlight=False, force_jupyter=None if has_widgets else False)
+    # Rich shows widgets of a quiet console, too, and warns where it has none.
+    draws_widgets = not quiet and importlib.util.find_spec("ipywidgets") is not None
+    return Console(stderr=True, quiet=quiet, highlight=False, force_jupyter=None if draws_widgets else False)
 
 
 @contextlib.contextmanager
