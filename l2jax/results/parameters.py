@@ -78,6 +78,26 @@ def choose_trial(data: xr.Dataset, chosen: Mapping[str, float]) -> dict[str, flo
     return {name: _choose(name, values, chosen.get(name, "")) for name, values in known.items()}
 
 
+def kept_params(kept: Kept | None, data: xr.Dataset, chosen: Mapping[str, float]) -> Arrays:
+    """The arrays of the trial that some of its values name, as `Results.params` gives them.
+
+    Raises:
+      InputError: as `choose_trial`, and if nothing is trained or was kept of the trial.
+    """
+    trial = choose_trial(data, chosen)
+    position = {str(name): trial[str(name)] for name in data["diverged"].dims}
+    words = ", ".join(f"{name}={value:g}" for name, value in position.items())
+    if kept is None:
+        raise InvalidInputError("params", "results alone", "those that l2jax.sweep or l2jax.load_results returned")
+    outcome = data[["best_epoch", "diverged"]].sel(position)
+    if not outcome["best_epoch"] and not outcome["diverged"]:
+        raise InvalidInputError("params", words, "a trial that has finished an epoch")
+    arrays = kept.read(trial_index(kept.grid, trial))
+    if arrays is None:
+        raise InvalidInputError("params", words, 'the best trial alone; after sweep(..., keep="all") every trial')
+    return arrays
+
+
 def _choose(name: str, values: np.ndarray, value: object) -> float:
     if value == "" and len(values) == 1:
         return values[0].item()

@@ -16,7 +16,7 @@ from l2jax.errors import InvalidInputError, reason
 from l2jax.results.estimates import nanmean, standard_error
 from l2jax.results.files import CONFIG, DATA, read_files, write_files
 from l2jax.results.metrics import COORDINATES, EPOCH, METRICS, REPLICATES
-from l2jax.results.parameters import Arrays, Kept, choose_trial, trial_index
+from l2jax.results.parameters import Arrays, Kept, kept_params
 from l2jax.results.replicates import flatten_replicates
 
 if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should not wait for them
@@ -179,18 +179,7 @@ class Results:
           InputError: for a trial that there is not, or whose parameters were not kept.
           ValueError: for the best trial, if every trial has diverged.
         """
-        chosen = choose_trial(self.data, trial or self.best_trial())
-        position = {str(name): chosen[str(name)] for name in self.data["diverged"].dims}
-        words = ", ".join(f"{name}={value:g}" for name, value in position.items())
-        if self.kept is None:
-            raise InvalidInputError("params", "results alone", "those that l2jax.sweep or l2jax.load_results returned")
-        outcome = self.data[["best_epoch", "diverged"]].sel(position)
-        if not outcome["best_epoch"] and not outcome["diverged"]:
-            raise InvalidInputError("params", words, "a trial that has finished an epoch")
-        arrays = self.kept.read(trial_index(self.kept.grid, chosen))
-        if arrays is None:
-            raise InvalidInputError("params", words, 'the best trial alone; after sweep(..., keep="all") every trial')
-        return arrays
+        return kept_params(self.kept, self.data, trial or self.best_trial())
 
     def network(self, model: Any = None, **trial: float) -> Any:
         """The trained network of one trial, ready to be called.

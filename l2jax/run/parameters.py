@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,7 @@ from l2jax.engine.ledger import Ledger
 from l2jax.engine.snapshot import Snapshot, restore_state
 from l2jax.engine.sweep import Sweep
 from l2jax.network.network import by_path
+from l2jax.results.metrics import REPLICATES
 from l2jax.results.parameters import Arrays, trial_grid, trial_index
 from l2jax.results.results import Results
 from l2jax.run.checkpoint import Checkpoints
@@ -44,7 +46,7 @@ def keep_trained(kept: Mapping[int, Arrays], sweep: Sweep, keep: str) -> dict[in
       keep: "all", or "best" for no more than what may turn out to be the best trial.
     """
     assert sweep.chunk
-    num_replicates = sweep.num_trials // sweep.config.num_settings
+    num_replicates = math.prod(len(sweep.axes[name]) for name in REPLICATES)  # the last axes, the fastest
     wanted = may_be_best(sweep.ledger, num_replicates) if keep == "best" else range(sweep.num_trials)
     new = {
         index: trained_arrays(trial_on_host(sweep.chunk, row))
