@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from l2jax.config import SweepConfig as SweepConfig
     from l2jax.data.dataset import Dataset as Dataset
     from l2jax.data.dataset import load_dataset as load_dataset
-    from l2jax.engine.api import sweep as sweep
     from l2jax.engine.sweep import Sweep as Sweep
     from l2jax.errors import InputError as InputError
     from l2jax.network.cnn import CNN as CNN
     from l2jax.results.results import Results as Results
-    from l2jax.results.results import load_results as load_results
+    from l2jax.run.api import sweep as sweep
+    from l2jax.run.loading import load_results as load_results
 
 __all__ = (
     "CNN",
@@ -52,8 +52,8 @@ _MODULES = {
     "Sweep": "l2jax.engine.sweep",
     "SweepConfig": "l2jax.config",
     "load_dataset": "l2jax.data.dataset",
-    "load_results": "l2jax.results.results",
-    "sweep": "l2jax.engine.api",
+    "load_results": "l2jax.run.loading",
+    "sweep": "l2jax.run.api",
 }
 _RENAMED = {"InvalidInput": "InputError"}
 

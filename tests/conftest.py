@@ -40,6 +40,13 @@ def compiled_quickly():
         yield
 
 
+@pytest.fixture
+def not_drawn(monkeypatch):
+    """Run folders without figures and report, which take seconds."""
+    monkeypatch.setattr("l2jax.run.session.plot.figures", lambda _: [])
+    monkeypatch.setattr("l2jax.run.session.write_report", lambda _, path: path.write_bytes(b"not drawn"))
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
     """The folder of a tiny run that has ended; for reading only."""

@@ -289,6 +289,7 @@ def test_run_can_be_repeated_from_its_config(tiny_run):
     run_dir, _ = tiny_run
     config = json.loads((run_dir / "config.json").read_text())
     assert SweepConfig(**config["sweep"]) == cli.parse(TINY).sweep
+    assert (config["image_shape"], config["num_classes"], config["program_sha256"]) == ([28, 28, 1], 10, None)
 
 
 def test_best_parameters_load_as_the_docs_say(tiny_run, digits):
@@ -296,11 +297,12 @@ def test_best_parameters_load_as_the_docs_say(tiny_run, digits):
     page = (ROOT / "docs" / "run_folder.md").read_text()
     (example,) = re.findall(r"<!-- tests/test_cli.py runs this -->\n```python\n(.*?)```", page, re.DOTALL)
     assert example.count("\n") == 3
-    names = {"l2jax": l2jax, "nnx": nnx, "np": np, "run_dir": run_dir}
+    names = {"l2jax": l2jax, "run_dir": run_dir}
     exec(compile(example, "run_folder.md", "exec"), names)
     logits = nnx.jit(names["network"])(digits.test_images / np.float32(255))
     accuracy = (logits.argmax(-1) == digits.test_labels).mean()
-    results = l2jax.load_results(run_dir)
+    assert names["arrays"]["conv1/kernel"].shape == (3, 3, 1, 32)
+    results = names["results"]
     assert accuracy == pytest.approx(results.data["test_accuracy"].sel(results.best_trial()).item())
 
 

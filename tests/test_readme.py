@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "benchmarks" / "README.md"]
-EXAMPLES = re.findall(r"<!-- tests/test_readme.py runs this -->\n```python\n(.*?)```", README, re.DOTALL)
+OWN = (ROOT / "docs" / "your_own.md").read_text()
+EXAMPLES = re.findall(r"<!-- tests/test_readme.py runs this -->\n```python\n(.*?)```", README + OWN, re.DOTALL)
 
 
 def run_example(example):
@@ -41,6 +42,12 @@ def test_example_of_a_network_and_data_learns():
     results = run_example(EXAMPLES[1])
     assert results.data.sizes == {"l2": 4, "seed": 3, "epoch": 20, "layer": 2, "magnitude": 32}
     assert results.settings_table()["val_accuracy"].max() > 0.8
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_example_of_hyperparameters_is_a_sweep():
+    results = run_example(EXAMPLES[2].replace("seeds=2", "seeds=1, epochs=2"))
+    assert results.data["val_loss"].sizes == {"l2": 3, "dropout": 3, "momentum": 2, "seed": 1, "epoch": 2}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -96,3 +96,16 @@ def to_host(tree: Any, chunk: Chunk) -> Any:
 def state_on_host(chunk: Chunk) -> TrainState:
     """The state as arrays (n, ...) that must not be written to: on CPU they are the devices' own memory."""
     return jax.tree.map(lambda values: np.asarray(values)[: len(chunk.indices)], chunk.state)
+
+
+def trial_on_host(chunk: Chunk, row: int) -> TrainState:
+    """A copy of the state of one trial; nothing but the part of the chunk that is on its device is read."""
+
+    def copy_row(values: jax.Array) -> np.ndarray:
+        for shard in values.addressable_shards:
+            rows = range(len(values))[shard.index[0]]
+            if row in rows:
+                return np.array(np.asarray(shard.data)[row - rows.start])
+        raise IndexError(row)
+
+    return jax.tree.map(copy_row, chunk.state)

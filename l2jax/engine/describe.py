@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 
 from l2jax.engine.setup import Setup
 from l2jax.engine.tuning import Tuning
+from l2jax.errors import InvalidInputError
+from l2jax.results.files import BUILT_IN
 
+PROGRAM = ("l2jax", "jax", "flax", "optax")
+"""Packages on which the text of a program depends."""
 PACKAGES = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -30,6 +34,8 @@ def describe(setup: Setup, computation: Computation | None, seconds: dict[str, f
         "code_sha256": dict(setup.code),
         "num_params": setup.num_params,
         "num_trials": len(setup.trials.seed),
+        "image_shape": list(setup.dataset.images.shape[1:]),
+        "num_classes": setup.dataset.num_classes,
         "data_sha256": setup.dataset.digest,
         "trials_at_once": computation and computation.trials_at_once,
         "tuning": computation and computation.tuning._asdict(),
@@ -48,6 +54,39 @@ def described_computation(description: Mapping[str, Any], setup: Setup) -> Compu
     same = all(description[name] == now[name] for name in ("num_trials", "device", "num_devices"))
     same &= all(config[name] == now["sweep"][name] for name in ("trials_at_once", "autotune"))
     return Computation(description["trials_at_once"], Tuning(**description["tuning"])) if same else None
+
+
+def check_continues(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises InputError unless a sweep has the examples, the network and the optimizer of the one to resume.
+
+    Networks and optimizers are compared by what they compute, if versions and the kind of device are the same.
+    """
+    if described_data(before) != now["data_sha256"]:
+        accepted = "the examples that the run to resume was trained on"
+        raise InvalidInputError("dataset", now["sweep"]["dataset"], accepted)
+    for option, digest in now["code_sha256"].items():
+        if before.get("code_sha256", {}).get(option) != digest:
+            accepted = "the file with which the run to resume was trained, unchanged"
+            raise InvalidInputError(option, now["sweep"][option], accepted)
+    names = [_network(description) for description in (before, now)]
+    if names[0] != names[1]:
+        raise InvalidInputError("model", names[1], f"{names[0]}, as in the run to resume")
+    versions = [{name: each["versions"].get(name) for name in PROGRAM} for each in (before, now)]
+    if versions[0] != versions[1] or before["device"] != now["device"] or "program_sha256" not in before:
+        return
+    digests = [each["program_sha256"] or {} for each in (before, now)]
+    changes = {
+        "model": "the network of the run to resume, as it was",
+        "optimizer": "that of the run to resume with its penalty, as they were; as many epochs if it names total_steps",
+    }
+    for option, accepted in changes.items():
+        if digests[0].get(option) != digests[1].get(option):
+            raise InvalidInputError(option, "one that computes something else", accepted)
+
+
+def _network(description: Mapping[str, Any]) -> str:
+    name = description["model"]
+    return f"{'l2jax.CNN' if name in BUILT_IN else name} of {description['num_params']:,} parameters"
 
 
 def described_data(description: Mapping[str, Any]) -> str:

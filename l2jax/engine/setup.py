@@ -69,9 +69,9 @@ def make_setup(
     config: SweepConfig,
     dataset: Dataset,
     *,
-    own_model: ModelFn | None,
+    model: ModelFn | None,
     optimizer: OptimizerFn,
-    own_penalty: PenaltyFn | None = None,
+    penalty: PenaltyFn | None = None,
     code: Mapping[str, str] | None = None,
 ) -> Setup:
     """Checks that config, data set, model, optimizer and penalty go together.
@@ -80,17 +80,17 @@ def make_setup(
       InputError: if they do not.
     """
     use_every_core(config.devices)
-    if own_model is not None and config.bfloat16:
+    if model is not None and config.bfloat16:
         accepted = "l2jax.CNN, or layers with dtype=jnp.bfloat16"
         raise InvalidInputError("bfloat16", "a model of your own", accepted)
     if config.weight_decay == SweepConfig.weight_decay:
         # An optimizer that decays weights keeps its own default, and the results say which it is.
         config = dataclasses.replace(config, weight_decay=default_weight_decay(optimizer))
     image_shape, num_classes = dataset.images.shape[1:], dataset.num_classes
-    model = own_model if own_model is not None else default_model(image_shape, num_classes)
-    network = make_network(model, image_shape, config.values)
+    default = default_model(image_shape, num_classes) if model is None else model
+    network = make_network(default, image_shape, config.values)
     params = check_network(network, image_shape, num_classes)
-    config, penalty = _penalty(config, params, own_penalty)
+    config, made_penalty = _penalty(config, params, penalty)
     axes = config.values | {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
     trials = make_trials(axes)
     examples = make_examples(config, dataset)
@@ -102,16 +102,16 @@ def make_setup(
     made_optimizer = make_optimizer(
         optimizer, config.values, params, steps_per_epoch=steps_per_epoch, num_epochs=config.epochs
     )
-    _check_names(config, network, made_optimizer, penalty)
+    _check_names(config, network, made_optimizer, made_penalty)
     warn_of_classes(examples, dataset)
     mesh = make_mesh(config.num_trials, config.devices)
     return Setup(
         config,
         dataset,
-        own_model,
-        network.name if own_model is not None else None,
+        model,
+        network.name if model is not None else None,
         made_optimizer,
-        penalty,
+        made_penalty,
         code or {},
         axes,
         trials,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import math
 import time
 import warnings
@@ -23,6 +24,7 @@ from l2jax.engine.collect import collect
 from l2jax.engine.compile import abstract_state
 from l2jax.engine.describe import Computation, describe, described_computation
 from l2jax.engine.devices import put_per_trial
+from l2jax.engine.digest import program_digests
 from l2jax.engine.grid import find_trials, tree_stack, tree_take, tree_unstack
 from l2jax.engine.ledger import EpochRecord, new_ledger
 from l2jax.engine.plan import Plan, make_plan
@@ -56,7 +58,9 @@ class Sweep:
       compiled: the plan with its programs, after `compile()`.
       chunk: the trials that trained last, with their state on the devices.
       waiting: the states of trials that are between two epochs, on the host, by index.
+      extended: makes the sweep of another config from the same data set and functions.
       seconds: spent so far on compiling, training and evaluating.
+      program_sha256: the `program_digests`, once `identify()` was called, for the description.
 
     Raises:
       InputError: for a config, data set and model that do not go together.
@@ -72,8 +76,9 @@ class Sweep:
         penalty: PenaltyFn | None = None,
         code: Mapping[str, str] | None = None,
     ):
-        functions: dict[str, Any] = {"own_model": model, "optimizer": optimizer, "own_penalty": penalty}
-        self.setup = make_setup(config, as_dataset(dataset), **functions, code=code)
+        functions: dict[str, Any] = {"model": model, "optimizer": optimizer, "penalty": penalty, "code": code}
+        self.extended = functools.partial(Sweep, dataset=dataset, **functions)
+        self.setup = make_setup(config, as_dataset(dataset), **functions)
         self.config, self.dataset, self.axes = self.setup.config, self.setup.dataset, self.setup.axes
         self.num_trials = self.config.num_trials
         self.ledger = new_ledger(self.setup.num_examples, self.config.epochs, len(self.setup.layers))
@@ -81,6 +86,7 @@ class Sweep:
         self.compiled: Plan | None = None
         self.chunk: Chunk | None = None
         self.waiting: dict[int, TrainState] = {}
+        self.program_sha256: dict[str, str] | None = None
         self.seconds = {"compiling": 0.0, "training": 0.0, "evaluating": 0.0}
 
     def compile(self) -> Plan:
@@ -207,7 +213,11 @@ class Sweep:
 
     def description(self) -> dict[str, Any]:
         """Everything that a reader of the results needs to run the sweep again; JSON values."""
-        return describe(self.setup, self.computation, self.seconds)
+        return describe(self.setup, self.computation, self.seconds) | {"program_sha256": self.program_sha256}
+
+    def identify(self) -> None:
+        """Adds to the description what tells a person's own network and optimizer from others."""
+        self.program_sha256 = program_digests(self.setup)
 
     def snapshot(self) -> Snapshot:
         """A snapshot of the chunk that trained last. Save it before the next epoch, which may reuse its memory."""

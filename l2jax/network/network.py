@@ -28,6 +28,7 @@ class Network(NamedTuple):
       apply: (params, state, images (B, ...), train) to (logits (B, classes), params, state), where `train` is a Python
         bool. Few networks change their parameters in a call, as `nnx.WeightNorm` does.
       uses_batch: what it computes for an example may depend on the others of its batch, as with batch norm.
+      module: (params, state) to the Flax module that has them, in eval mode; a Linen module is bound to them.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Network(NamedTuple):
     init: Callable[[Array, Mapping[str, Array]], tuple[Params, ModelState]]
     apply: Callable[[Params, ModelState, Array, bool], tuple[Array, Params, ModelState]]
     uses_batch: bool
+    module: Callable[[Params, ModelState], Any]
 
 
 def abstract_init(init: Callable[[Array, Mapping[str, Array]], Any], arguments: Arguments) -> Any:

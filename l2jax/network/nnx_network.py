@@ -37,10 +37,19 @@ def from_nnx(
         params, state = split(key, hyperparameters)
         return params, _keys_to_data(state)
 
-    def apply(params: Params, state: ModelState, images: Array, train: bool) -> tuple[Array, Params, ModelState]:
+    def merged(params: Params, state: ModelState) -> nnx.Module:
         # A copy, because variables that belong to an outer trace cannot be written to inside a loop.
         module = nnx.merge(graphdef, params, _data_to_keys(state, are_keys), copy=True)
         allow_array_rates(module)
+        return module
+
+    def in_eval_mode(params: Params, state: ModelState) -> nnx.Module:
+        module = merged(params, state)
+        module.eval()
+        return module
+
+    def apply(params: Params, state: ModelState, images: Array, train: bool) -> tuple[Array, Params, ModelState]:
+        module: Any = merged(params, state)
         module.train() if train else module.eval()
         logits = module(images, **mode_arguments(module.__call__, train))
         _, params, after = nnx.split(module, nnx.Param, ...)
@@ -53,7 +62,7 @@ def from_nnx(
     graphdef, are_keys = traced
     variables = [variable for _, variable in nnx.to_flat_state(state)]
     uses_batch = any(isinstance(v, nnx.Variable) and not isinstance(v, nnx.RngState) for v in variables)
-    return Network(name, arguments, init, apply, uses_batch)
+    return Network(name, arguments, init, apply, uses_batch, in_eval_mode)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -35,5 +35,5 @@ def figures(results: Results) -> Iterator[tuple[str, Figure]]:
     if "running_objective" in along_l2.data:
         yield "objective_curves", objective_curves(along_l2)
     for hyperparameter in results.swept:
-        if hyperparameter != "l2" and results.data.sizes["l2"] > 1:
+        if hyperparameter != "l2":
             yield f"heat_map_{hyperparameter}", heat_map(results, hyperparameter)

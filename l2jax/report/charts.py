@@ -113,40 +113,43 @@ def _change(outcomes: xr.Dataset) -> list[Chart]:
     return [Chart(title, reading, {"data": [trace], "layout": layout})]
 
 
-def learning_rates(results: Results) -> list[Chart]:
-    """Mean validation loss for every learning rate and strength; no chart if one learning rate was tried."""
-    if "learning_rate" not in results.swept:
-        return []
-    data = results.data.isel(epoch=-1, drop=True).sortby(["l2", "learning_rate"])
-    replicates = [name for name in REPLICATES if name in data.dims]
-    others = [name for name in results.swept if name not in ("l2", "learning_rate")]
+def heat_maps(results: Results) -> list[Chart]:
+    """Mean validation loss over strengths and each other hyperparameter that took several values, one chart each."""
+    return [_heat_map(results, name) for name in results.swept if name != "l2"]
+
+
+def _heat_map(results: Results, name: str) -> Chart:
+    data = results.data.isel(epoch=-1, drop=True).sortby(["l2", name])
+    replicates = [dim for dim in REPLICATES if dim in data.dims]
+    others = [other for other in results.swept if other not in ("l2", name)]
     losses = data["val_loss"].astype(np.float64).mean(replicates)
     losses = losses.where(~data["diverged"].astype(bool).any(replicates))
-    losses = losses.min(others).transpose("l2", "learning_rate")
-    rates, strengths = ([words.number(value) for value in losses[name].values] for name in ("learning_rate", "l2"))
+    losses = losses.min(others).transpose("l2", name)
+    values, strengths = ([words.number(value) for value in losses[dim].values] for dim in (name, "l2"))
+    noun = hyperparameter(name).name
     trace = {
         "type": "heatmap",
-        "x": rates,
+        "x": values,
         "y": strengths,
         "z": [traces.json_numbers(np.log10(row)) for row in losses.values],
         "text": [["diverged" if np.isnan(loss) else f"{loss:.3f}" for loss in row] for row in losses.values],
         "texttemplate": "%{text}",
         "colorscale": "Viridis",
         "reversescale": True,
-        "hovertemplate": "learning rate %{x}<br>l2 = %{y}<br>validation loss %{text}<extra></extra>",
+        "hovertemplate": f"{noun} %{{x}}<br>l2 = %{{y}}<br>validation loss %{{text}}<extra></extra>",
         "showscale": False,
         "xgap": 2,
         "ygap": 2,
         "hoverongaps": True,
     }
-    layout = theme.layout("learning rate", "L2 strength")
+    layout = theme.layout(noun, "L2 strength")
     layout["xaxis"] |= {"type": "category"}
     layout["yaxis"] |= {"type": "category"}
     reading = "Mean validation loss at the last epoch; yellow is low. Where the best strength changes with the "
-    reading += "learning rate, the two have to be chosen together. A setting with a diverged trial has no mean."
+    reading += f"{noun}, the two have to be chosen together. A setting with a diverged trial has no mean."
     if others:
-        reading += f" Of {', '.join(hyperparameter(name).name for name in others)}, the best."
-    return [Chart("Validation loss by learning rate and strength", reading, {"data": [trace], "layout": layout})]
+        reading += f" Of {', '.join(hyperparameter(other).name for other in others)}, the best."
+    return Chart(f"Validation loss by {noun} and strength", reading, {"data": [trace], "layout": layout})
 
 
 def compared_runs(runs: Mapping[str, Results]) -> list[Chart]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from l2jax.atomic import write_whole
 from l2jax.report import description, tables, theme
-from l2jax.report.charts import compared_runs, learning_rates, over_strengths
+from l2jax.report.charts import compared_runs, heat_maps, over_strengths
 from l2jax.report.curves import kernel_magnitudes, over_epochs
 from l2jax.report.reproduce import how_to_reproduce
 from l2jax.report.traces import Chart
@@ -107,7 +107,7 @@ def _comparison(runs: Mapping[str, Results]) -> Section:
 
 def _run(run: str, name: str, results: Results) -> Section:
     along_l2 = results.along_l2()
-    at_end = _grid(run, [*over_strengths(along_l2), *learning_rates(results)])
+    at_end = _grid(run, [*over_strengths(along_l2), *heat_maps(results)])
     epochs = _grid(run, [*over_epochs(along_l2), *kernel_magnitudes(along_l2)], switched=True)
     others = description.other_hyperparameters(results, along_l2)
     lines = [

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from l2jax.config import SweepConfig
+from l2jax.results.files import BUILT_IN
 
 DEFAULT_ALL = ("train_size", "devices", "trials_at_once")
 """Options that take all there are if they are not given."""
-BUILT_IN = (None, "cnn")
-"""The network that comes with l2jax, as configs of this version and of older ones name it."""
 
 
 def how_to_reproduce(config: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from l2jax.atomic import read_checked, write_with_sums
 from l2jax.config import SweepConfig
@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should 
     import xarray as xr
 
 CONFIG, DATA, SUMMARY = "config.json", "results.nc", "summary.csv"
+BUILT_IN = (None, "cnn")
+"""The network that comes with l2jax, as configs of this version and of older ones name it."""
 
 
 def config_json(config: dict) -> bytes:
@@ -25,17 +27,25 @@ def config_json(config: dict) -> bytes:
     return (json.dumps(config, indent=2) + "\n").encode()
 
 
-def read_config(run_dir: str | os.PathLike[str]) -> SweepConfig:
+def read_config(run_dir: str | os.PathLike[str], option: str = "resume") -> SweepConfig:
     """Reads the sweep of a run folder.
+
+    Args:
+      option: that names the folder, for errors.
 
     Raises:
       InputError: if the folder does not hold one.
     """
     try:
-        return SweepConfig(**json.loads(read_checked(Path(run_dir), CONFIG))["sweep"])
+        return SweepConfig(**read_description(run_dir)["sweep"])
     except Exception as error:  # the JSON may have any form
         accepted = f"a run folder with the {CONFIG} of a sweep ({reason(error)})"
-        raise InvalidInputError("resume", run_dir, accepted) from error
+        raise InvalidInputError(option, run_dir, accepted) from error
+
+
+def read_description(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads config.json."""
+    return json.loads(read_checked(Path(run_dir), CONFIG))
 
 
 def write_files(run_dir: str | os.PathLike[str], data: xr.Dataset, config: dict, summary: pd.DataFrame) -> None:
@@ -58,7 +68,7 @@ def read_files(run_dir: str | os.PathLike[str]) -> tuple[xr.Dataset, dict]:
     """
     import xarray as xr
 
-    config = json.loads(read_checked(Path(run_dir), CONFIG))
+    config = read_description(run_dir)
     content = read_checked(Path(run_dir), DATA)  # xarray would leave a damaged file open if it were given the path
     data = xr.load_dataset(io.BytesIO(content), engine="scipy")
     return data.rename({old: new for old, new in RENAMED.items() if old in data}), config

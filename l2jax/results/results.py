@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from l2jax.errors import InvalidInputError, reason
 from l2jax.results.estimates import nanmean, standard_error
 from l2jax.results.files import CONFIG, DATA, read_files, write_files
 from l2jax.results.metrics import COORDINATES, EPOCH, METRICS, REPLICATES
+from l2jax.results.parameters import Arrays, Kept, kept_params
 from l2jax.results.replicates import flatten_replicates
 
 if TYPE_CHECKING:  # xarray and pandas take a second to import: `--help` should not wait for them
@@ -46,6 +47,7 @@ class Results:
         one per epoch, and `kernel_norm` one per epoch and `layer`. `kernel_magnitudes` counts the values of each
         `layer`'s kernel at the end by their `magnitude`. After a trial has diverged, its values are NaN.
       config: JSON values that describe the run; {"sweep": ...} holds the options of `SweepConfig`.
+      kept: the trained parameters, for `params` and `network`; None if there are none.
 
     Raises:
       ValueError: if a variable is missing, or if there is no epoch.
@@ -54,6 +56,7 @@ class Results:
 
     data: xr.Dataset
     config: dict
+    kept: Kept | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         required = ["l2", "seed", "epoch", *(name for name, metric in METRICS.items() if not metric.optional)]
@@ -158,7 +161,46 @@ class Results:
         If no setting is the best, because each has a diverged trial, they are held at their first values.
         """
         setting = self.best_setting_or_none() or {name: self.data[name].values[0] for name in self.swept}
-        return Results(self.data.sel({name: setting[name] for name in self.swept if name != "l2"}), self.config)
+        data = self.data.sel({name: setting[name] for name in self.swept if name != "l2"})
+        return Results(data, self.config, self.kept)
+
+    def params(self, **trial: float) -> Arrays:
+        """The trained parameters and the state, such as batch statistics, of one trial.
+
+        Args:
+          **trial: hyperparameters, seed and fold of the trial, such as l2=1e-2, seed=0: all that took several values.
+            Of numbers that are no integers, the nearest is taken, if it is equal to three digits. Nothing is the
+            `best_trial`, the only one that is kept, unless the sweep was made with keep="all".
+
+        Returns:
+          Arrays by path, such as "dense/kernel", after the last epoch; of a trial that has diverged, after its last
+          finite one. Parameters are those that were evaluated, which schedule-free optimizers keep apart.
+
+        Raises:
+          InputError: for a trial that there is not, or whose parameters were not kept.
+          ValueError: for the best trial, if every trial has diverged.
+        """
+        return kept_params(self.kept, self.data, trial or self.best_trial())
+
+    def network(self, model: Any = None, **trial: float) -> Any:
+        """The trained network of one trial, ready to be called.
+
+        Args:
+          model: the network that was trained, as in `sweep`. It is needed for one of your own after `load_results`.
+          **trial: as in `params`.
+
+        Returns:
+          A `flax.nnx.Module` in eval mode; for a Linen module, that module bound to its variables. It maps images as
+          training saw them, uint8 ones divided by 255, to logits: `network(images)`. If its call takes an argument that
+          says whether it trains, it still does: `network(images, train=False)`.
+
+        Raises:
+          InputError: as `params`, and if the model is needed or another one than that which was trained.
+          ValueError: as `params`.
+        """
+        arrays = self.params(**trial)
+        assert self.kept
+        return self.kept.build(model if model is not None else self.kept.model, arrays, self.config)
 
     def trials_table(self) -> pd.DataFrame:
         """One row per trial: hyperparameters, seed, fold, the metrics at the last epoch, and `best_val_loss`."""

@@ -1,1 +1,1 @@
-"""A command comes in; a run folder that survives any interruption goes out."""
+"""A command or a call of `l2jax.sweep` comes in; a run folder that survives any interruption goes out."""

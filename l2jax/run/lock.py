@@ -11,10 +11,13 @@ from l2jax.errors import InvalidInputError
 
 
 @contextlib.contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(run_dir: Path, option: str = "run_dir") -> Iterator[None]:
     """Locks the folder for this process. The system drops the lock when the process ends, however it ends.
 
     A folder in which nothing was written is removed.
+
+    Args:
+      option: that names the folder, for errors.
 
     Raises:
       InputError: if another process holds the lock.
@@ -31,7 +34,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             accepted = f"a run folder that no other process uses; process {file.read(20).strip()} does"
-            raise InvalidInputError("resume", run_dir, accepted) from None
+            raise InvalidInputError(option, run_dir, accepted) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

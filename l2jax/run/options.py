@@ -65,6 +65,7 @@ class RunOptions:
 
 
 def _is_new_or_empty(path: Path) -> bool:
+    """Hidden files do not count: a run that is killed as it starts leaves some."""
     with contextlib.suppress(OSError):
-        return not (path.exists() and any(path.iterdir()))
+        return not path.exists() or all(file.name.startswith(".") for file in path.iterdir())
     return False

@@ -1,16 +1,26 @@
-"""The trained parameters that are kept when a run has ended: those of the best trial, or of all."""
+"""The trained parameters that are kept when a sweep has ended: those of the best trial, or of all."""
 
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from l2jax.engine.grid import find_trials, tree_take, trial_keys
-from l2jax.engine.snapshot import Snapshot
+from l2jax.engine.chunk import trial_on_host
+from l2jax.engine.compile import abstract_state
+from l2jax.engine.grid import find_trials, tree_take, tree_unstack, trial_keys
+from l2jax.engine.ledger import Ledger
+from l2jax.engine.snapshot import Snapshot, restore_state
 from l2jax.engine.sweep import Sweep
+from l2jax.network.network import by_path
+from l2jax.results.metrics import REPLICATES
+from l2jax.results.parameters import Arrays, trial_grid, trial_index
 from l2jax.results.results import Results
 from l2jax.run.checkpoint import Checkpoints
+from l2jax.trial.optimizer import evaluation_params
+from l2jax.trial.train import TrainState
 
 
 def params_file(keep: str, results: Results, sweep: Sweep, checkpoints: Checkpoints) -> bytes:
@@ -23,37 +33,82 @@ def params_file(keep: str, results: Results, sweep: Sweep, checkpoints: Checkpoi
       OSError: if no checkpoint of the best trial is left.
     """
     content = io.BytesIO()
-    params = _best(results, sweep, checkpoints) if keep == "best" else _all(sweep, checkpoints)
-    np.savez(content, allow_pickle=False, **params)
+    arrays = _best(results, sweep, checkpoints) if keep == "best" else _all(sweep, checkpoints)
+    np.savez(content, allow_pickle=False, **arrays)
     return content.getvalue()
 
 
-def _best(results: Results, sweep: Sweep, checkpoints: Checkpoints) -> dict[str, np.ndarray]:
-    best = results.best_trial()
-    index = np.ravel_multi_index(
-        [values.index(best.get(name, values[0])) for name, values in sweep.axes.items()],
-        [len(values) for values in sweep.axes.values()],
-    )
-    trial = tree_take(sweep.setup.trials, [int(index)])
+def keep_trained(kept: Mapping[int, Arrays], sweep: Sweep, keep: str) -> dict[int, Arrays]:
+    """The arrays to keep in memory after a chunk's last epoch, by the index of the trial.
+
+    Args:
+      kept: those kept before.
+      keep: "all", or "best" for no more than what may turn out to be the best trial.
+    """
+    assert sweep.chunk
+    num_replicates = math.prod(len(sweep.axes[name]) for name in REPLICATES)  # the last axes, the fastest
+    wanted = may_be_best(sweep.ledger, num_replicates) if keep == "best" else range(sweep.num_trials)
+    new = {
+        index: trained_arrays(trial_on_host(sweep.chunk, row))
+        for row, index in enumerate(sweep.chunk.indices)
+        if index in wanted
+    }
+    return {index: arrays for index, arrays in {**kept, **new}.items() if index in wanted}
+
+
+def may_be_best(ledger: Ledger, num_replicates: int) -> set[int]:
+    """The finished trials among which `Results.best_trial` is, whatever the others do; rarely more than three.
+
+    These are the lowest of all, should each setting have a diverged trial, and the lowest of each setting that is not
+    finished, or whose mean is the lowest so far.
+    """
+    finished = (ledger.epochs_done == ledger.num_epochs).reshape(-1, num_replicates)
+    losses = np.where(finished.ravel(), ledger.metrics["val_loss"][:, ledger.num_epochs - 1], np.nan)
+    losses = losses.reshape(finished.shape)
+    lowest = np.where(np.isnan(losses), np.inf, losses).argmin(1) + num_replicates * np.arange(len(losses))
+    means = np.where(finished.all(1), losses.mean(1), np.nan)
+    best_mean = np.fmin.reduce(means, initial=np.inf)
+    # Means that differ by rounding alone are all candidates: the results may sum in another order.
+    in_question = (finished.any(1) & ~finished.all(1)) | (means <= best_mean * (1 + 1e-9))
+    overall = [int(np.nanargmin(losses))] if np.isfinite(losses).any() else []
+    return {int(index) for index in lowest[in_question] if np.isfinite(losses.ravel()[index])} | {*overall}
+
+
+def trained_arrays(state: TrainState) -> Arrays:
+    """The arrays of one trial by path: its parameters for evaluation and the state of its network.
+
+    Types that NumPy's files cannot hold, such as bfloat16, become float32, which holds all their values.
+    """
+    arrays = by_path(evaluation_params(state.params, state.opt_state)) | by_path(state.model_state)
+    return {path: _for_file(np.asarray(values)) for path, values in arrays.items()}
+
+
+def _for_file(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32) if values.dtype.kind == "V" else values
+
+
+def _best(results: Results, sweep: Sweep, checkpoints: Checkpoints) -> Arrays:
+    index = trial_index(trial_grid(results.data), results.best_trial())
+    trial = tree_take(sweep.setup.trials, [index])
     for snapshot, _ in checkpoints.load(sweep.check_snapshot, lambda _: None, trial=trial_keys(trial)[0]):
-        row = find_trials(trial, snapshot.trials)[0]
-        return {path: values[row] for path, values in _params(snapshot).items()}
+        return trained_arrays(_states(snapshot, sweep)[find_trials(trial, snapshot.trials)[0]])
     raise OSError("no checkpoint of the best trial is left")
 
 
-def _all(sweep: Sweep, checkpoints: Checkpoints) -> dict[str, np.ndarray]:
-    params: dict[str, np.ndarray] = {}
+def _all(sweep: Sweep, checkpoints: Checkpoints) -> Arrays:
+    arrays: Arrays = {}
     filled = np.zeros(sweep.num_trials, bool)
     for snapshot, _ in checkpoints.load(sweep.check_snapshot, lambda _: None):  # the latest first
-        indices = np.array(find_trials(snapshot.trials, sweep.setup.trials))
-        new = ~filled[indices]
-        filled[indices] = True
-        for path, values in _params(snapshot).items():
-            array = params.setdefault(path, np.full((len(filled), *values.shape[1:]), np.nan, values.dtype))
-            array[indices[new]] = values[new]
-    return params
+        indices = find_trials(snapshot.trials, sweep.setup.trials)
+        for index, state in zip(indices, _states(snapshot, sweep), strict=True):
+            if not filled[index]:
+                for path, values in trained_arrays(state).items():
+                    missing = np.nan if np.issubdtype(values.dtype, np.inexact) else 0
+                    array = arrays.setdefault(path, np.full((len(filled), *values.shape), missing, values.dtype))
+                    array[index] = values
+                filled[index] = True
+    return arrays
 
 
-def _params(snapshot: Snapshot) -> dict[str, np.ndarray]:
-    prefix = "params/"
-    return {path.removeprefix(prefix): values for path, values in snapshot.state.items() if path.startswith(prefix)}
+def _states(snapshot: Snapshot, sweep: Sweep) -> list[TrainState]:
+    return tree_unstack(restore_state(snapshot, abstract_state(sweep.setup)))

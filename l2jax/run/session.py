@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,25 +19,34 @@ from rich.console import Console
 from l2jax import plot
 from l2jax.atomic import write_whole, write_with_sums
 from l2jax.config import SweepConfig
-from l2jax.engine.describe import described_data
+from l2jax.engine.describe import check_continues
 from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.sweep import Sweep
-from l2jax.errors import InvalidInputError, reason
+from l2jax.errors import reason
 from l2jax.report.page import write_report
-from l2jax.results.files import CONFIG, config_json
+from l2jax.results.files import CONFIG, config_json, read_description
+from l2jax.results.parameters import ALL, BEST
 from l2jax.results.refine import next_strengths
 from l2jax.results.results import Results
 from l2jax.results.words import number
 from l2jax.run.checkpoint import Checkpoints
 from l2jax.run.code import load_code
 from l2jax.run.folder import make_folder, make_run_dir
+from l2jax.run.loading import with_folder
 from l2jax.run.lock import locked
 from l2jax.run.metrics_log import metrics_log
 from l2jax.run.options import RunOptions
 from l2jax.run.parameters import params_file
 from l2jax.run.signals import stop_signals
 from l2jax.run.tensorboard import event_files
-from l2jax.run.terminal import load_with_progress, print_results, progress_bar, show_compilation, warnings_on
+from l2jax.run.terminal import (
+    load_with_progress,
+    print_results,
+    progress_bar,
+    progress_console,
+    show_compilation,
+    warnings_on,
+)
 
 Observer = Callable[[EpochRecord], None]
 
@@ -64,8 +74,7 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     Raises:
       InputError: for what cannot be used; no folder is left behind.
     """
-    # Progress goes to stderr and results to stdout, so that each can be redirected.
-    console = Console(stderr=True, quiet=options.quiet, highlight=False)
+    console = progress_console(quiet=options.quiet)
     with warnings_on(console):
         dataset = load_with_progress(config, console)
         code = load_code(config)
@@ -75,24 +84,47 @@ def run(config: SweepConfig, options: RunOptions) -> int:
         make_folder("profile", options.profile)
     run_dir = options.resume or make_run_dir(options.run_dir)
     try:
-        with locked(run_dir), stop_signals() as signals, warnings_on(console):
-            session = Session(run_dir, Checkpoints(run_dir), options, console, signals)
-            if options.resume:
-                _restore(sweep, session)
-            results = _train_and_save(sweep, session)
-            for _ in range(options.refine):
-                refined = _refine(sweep, results, console)
-                if refined is None:
-                    break
-                sweep = refined
-                _restore(sweep, session)
-                results = _train_and_save(sweep, session)
+        with warnings_on(console):
+            option = "resume" if options.resume else "run_dir"
+            sweep, results, signals = train_in_folder(sweep, run_dir, options, console, option=option)
     except OSError as error:
         left = f"what was written before is intact: --resume {run_dir}" if run_dir.exists() else "the folder is gone"
         print(f"error: {run_dir}: {reason(error)}; {left}", file=sys.stderr)
         return 1
     print_results(results, run_dir, Console(quiet=options.quiet, highlight=False))
     return _exit_code(sweep, results, signals)
+
+
+def train_in_folder(
+    sweep: Sweep, run_dir: Path, options: RunOptions, console: Console, *, option: str = "run_dir"
+) -> tuple[Sweep, Results, list[int]]:
+    """Trains a sweep in a run folder until the last epoch or a signal, and saves it there.
+
+    Args:
+      option: that names the folder, for errors.
+
+    Returns:
+      The sweep, with the strengths that refining added; its results; the signal, if one has arrived.
+
+    Raises:
+      InputError: for a folder that is in use, or that holds the run of another sweep.
+      OSError: if files cannot be written; what was written before is intact.
+    """
+    with locked(run_dir, option), stop_signals() as signals:
+        session = Session(run_dir, Checkpoints(run_dir), options, console, signals)
+        sweep.identify()
+        if options.resume:
+            _restore(sweep, session)
+        results = _train_and_save(sweep, session)
+        for _ in range(options.refine):
+            refined = _refine(sweep, results, console)
+            if refined is None:
+                break
+            sweep = refined
+            sweep.identify()
+            _restore(sweep, session)
+            results = _train_and_save(sweep, session)
+    return sweep, results, signals
 
 
 def _train_and_save(sweep: Sweep, session: Session) -> Results:
@@ -115,7 +147,7 @@ def _train_and_save(sweep: Sweep, session: Session) -> Results:
     with console.status("testing, saving, drawing"):
         results = sweep.results()
         _save(results, sweep, session)
-    return results
+    return with_folder(results, run_dir, sweep.setup.own_model)
 
 
 def _checkpointing(sweep: Sweep, session: Session) -> Observer:
@@ -136,17 +168,12 @@ def _restore(sweep: Sweep, session: Session) -> None:
     """Restores what the checkpoints hold, the latest first."""
 
     def warn(line: str) -> None:
-        session.console.print(f"warning: {line}", markup=False, soft_wrap=True)
+        warnings.warn(line, stacklevel=2)
 
+    check_continues(read_description(session.run_dir), sweep.description())
     for age, (snapshot, description) in enumerate(session.checkpoints.load(sweep.check_snapshot, warn)):
         sweep.config.check_extends(SweepConfig(**description["sweep"]))
-        if described_data(description) != sweep.dataset.digest:
-            accepted = "the examples that the run to resume was trained on"
-            raise InvalidInputError("dataset", sweep.config.dataset, accepted)
-        for option, digest in sweep.setup.code.items():
-            if description.get("code_sha256", {}).get(option) != digest:
-                given = getattr(sweep.config, option)
-                raise InvalidInputError(option, given, "the file with which the run to resume was trained, unchanged")
+        check_continues(description, sweep.description())
         if age == 0:
             sweep.reproduce(description)
             for name, version in sweep.description()["versions"].items():
@@ -166,8 +193,7 @@ def _refine(sweep: Sweep, results: Results, console: Console) -> Sweep | None:
     if not new:
         return None
     console.print(f"refining: l2 = {', '.join(map(number, new))}", markup=False)
-    config, code = dataclasses.replace(sweep.config, l2=(*sweep.config.l2, *new)), load_code(sweep.config)
-    return Sweep(config, sweep.dataset, **code.functions, code=code.sha256)
+    return sweep.extended(dataclasses.replace(sweep.config, l2=(*sweep.config.l2, *new)))
 
 
 def _save(results: Results, sweep: Sweep, session: Session) -> None:
@@ -177,10 +203,13 @@ def _save(results: Results, sweep: Sweep, session: Session) -> None:
             content = io.BytesIO()
             figure.savefig(content, format=file_format, dpi=150)
             write_whole(run_dir / f"{name}.{file_format}", content.getvalue())
-    for keep in {"best", options.keep}:
-        with contextlib.suppress(ValueError):  # no trial has finished without diverging
-            write_whole(run_dir / f"{keep}_params.npz", params_file(keep, results, sweep, session.checkpoints))
+    keep = ["best", "all"] if options.keep == "all" or (run_dir / ALL).exists() else ["best"]
+    for name in (BEST, ALL):  # beside new results nobody could tell whose parameters the old files hold
+        (run_dir / name).unlink(missing_ok=True)
     results.save(run_dir)
+    for each in keep:
+        with contextlib.suppress(ValueError):  # no trial has finished without diverging
+            write_whole(run_dir / f"{each}_params.npz", params_file(each, results, sweep, session.checkpoints))
     write_report({str(run_dir): results}, run_dir / "report.html")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib.util
 import math
 import time
 import warnings
@@ -23,6 +24,16 @@ from l2jax.results.metrics import ALL_METRICS
 from l2jax.results.results import Results
 from l2jax.results.verdict import verdict
 from l2jax.results.words import number, setting
+
+
+def progress_console(*, quiet: bool) -> Console:
+    """The console of progress: stderr, so that results can be redirected alone.
+
+    In a notebook it draws with ipywidgets; without them it prints lines.
+    """
+    # Rich shows widgets of a quiet console, too, and warns where it has none.
+    draws_widgets = not quiet and importlib.util.find_spec("ipywidgets") is not None
+    return Console(stderr=True, quiet=quiet, highlight=False, force_jupyter=None if draws_widgets else False)
 
 
 @contextlib.contextmanager
@@ -62,7 +73,7 @@ def progress_bar(sweep: Sweep, console: Console) -> Iterator[Callable[[EpochReco
     start, before, num_epochs = time.monotonic(), sweep.ledger.num_records, sweep.config.epochs
     line_every, done = math.ceil(sweep.epochs_left / 20), 0
     columns = (SpinnerColumn(), "{task.description}", BarColumn(bar_width=None), "{task.fields[speed]}")
-    interactive = console.is_interactive
+    interactive = console.is_interactive or console.is_jupyter
     with Progress(*columns, console=console, transient=True, expand=True, disable=not interactive) as bar:
         task = bar.add_task(f"epoch 0/{num_epochs}", completed=before, total=before + sweep.epochs_left, speed="")
 
@@ -88,6 +99,8 @@ def _describe_trials(indices: tuple[int, ...], num_trials: int) -> str:
     return f"trials {first}-{last} of {num_trials}" if consecutive else f"{len(indices)} trials of {num_trials}"
 
 
+MOST_SETTINGS = 8
+BEST_COLUMNS = ("val_loss", "val_accuracy")
 COLUMNS = ("val_loss", "train_loss", "gap", "val_accuracy", "test_accuracy")
 
 
@@ -96,7 +109,7 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
 
     Other hyperparameters that were swept are at their best values.
     """
-    results = results.along_l2()
+    all_settings, results = results, results.along_l2()
     replicates = "seeds and folds" if "fold" in results.data.dims else "seeds"
     title = f"epoch {results.data.sizes['epoch']}: mean over {replicates} ± standard error"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -114,9 +127,24 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     if results.fixed:
         best = setting(results.fixed)
         console.print(f"Other hyperparameters are at their best: {best}. Heat maps show them all.", markup=False)
+        console.print(_best_settings(all_settings))
     console.print("\n".join(map(str, verdict(results))), markup=False)
     console.print(f"\nFigures, tables and settings: {run_dir}", markup=False, soft_wrap=True)
     console.print(f"To read them back: l2jax.load_results({str(run_dir)!r})", markup=False, soft_wrap=True)
+
+
+def _best_settings(results: Results) -> Table:
+    """The settings with the lowest mean validation loss, the best first."""
+    settings = results.settings_table().query("num_diverged == 0").sort_values("val_loss").head(MOST_SETTINGS)
+    table = Table(title="the best settings", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in (*results.swept, *BEST_COLUMNS):
+        heading = (ALL_METRICS[name].heading or ALL_METRICS[name].name) if name in ALL_METRICS else name
+        table.add_column(heading.replace(" ", "\n").replace("_", "\n"), justify="right", no_wrap=True)
+    for row in settings.reset_index().to_dict("records"):
+        loss = _cell(row["val_loss"], ".4f") + _cell(row["val_loss_se"], ".4f", before=" ± ")
+        accuracies = [_cell(row[name], ".1%") for name in BEST_COLUMNS[1:]]
+        table.add_row(*(number(row[name]) for name in results.swept), loss, *accuracies)
+    return table
 
 
 def _rules(results: Results) -> dict[float, str]:

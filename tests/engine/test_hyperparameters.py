@@ -196,3 +196,17 @@ def test_what_cannot_be_used_is_said_in_one_line(options, message, small):
     with pytest.raises(InputError) as error:
         l2jax.sweep(seeds=1, dataset=small, model=Net, **OPTIONS | options)
     assert str(error.value) == message
+
+
+def test_trained_networks_have_the_values_of_their_trials(small):
+    values = {"rate": [0.0, 0.5]}
+    results = l2jax.sweep([0.0], 1, dataset=small, model=Net, hyperparameters=values, keep="all", **OPTIONS)
+    images = plain.as_floats(small.test_images)
+    for rate in values["rate"]:
+        network = results.network(rate=rate)
+        logits = np.asarray(network(images), np.float64)
+        loss = plain.cross_entropy(logits, small.test_labels)
+        np.testing.assert_allclose(results.data["test_loss"].sel(rate=rate), loss, rtol=1e-5)
+        assert float(network.dropout.rate) == rate
+        network.train()
+        assert (np.asarray(network(images)) == np.asarray(network(images))).all() == (rate == 0)

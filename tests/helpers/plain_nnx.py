@@ -26,10 +26,15 @@ def losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
 
 
-def train_nnx(
+def train_nnx(*args, **options) -> dict[str, list[float]]:
+    """Losses and accuracies after each epoch of one trial."""
+    return fit_nnx(*args, **options)[0]
+
+
+def fit_nnx(
     model, optimizer_fn, dataset: Dataset, config: SweepConfig, l2: float, seed: int, fold: int = 0, penalty=None
-) -> dict[str, list[float]]:
-    """Losses and accuracies after each epoch of one trial; `penalty` is a function of the module instead of L2."""
+) -> tuple[dict[str, list[float]], nnx.Module]:
+    """The curves of one trial, and its trained module in eval mode; `penalty` is a function of the module for L2."""
     penalty = penalty or functools.partial(penalised, l2=l2)
     module = model(rngs=nnx.Rngs(jax.random.fold_in(jax.random.key(seed), 0)))
     optimizer = nnx.Optimizer(module, optimizer_fn(config.learning_rate[0]), wrt=nnx.Param)
@@ -56,11 +61,16 @@ def train_nnx(
         module.eval()
         add_metrics(curves, "train", predict(module, plain.as_floats(train[0])), train[1])
         add_metrics(curves, "val", predict(module, plain.as_floats(val[0])), val[1])
-    return curves
+    return curves, module
 
 
-def train_linen(module: linen.Module, dataset: Dataset, config: SweepConfig, l2: float, seed: int):
-    """The same for a Linen module with a `train` argument, `batch_stats` and a `dropout` stream."""
+def train_linen(*args) -> dict[str, list[float]]:
+    """Losses and accuracies after each epoch of one trial of a Linen module."""
+    return fit_linen(*args)[0]
+
+
+def fit_linen(module: linen.Module, dataset: Dataset, config: SweepConfig, l2: float, seed: int):
+    """The curves and the variables of a Linen module with a `train` argument, `batch_stats` and a `dropout` stream."""
     key = jax.random.fold_in(jax.random.key(seed), 0)
     variables = module.init(key, jnp.zeros((1, *dataset.images.shape[1:])), train=False)
     params, stats = variables["params"], variables["batch_stats"]
@@ -83,6 +93,7 @@ def train_linen(module: linen.Module, dataset: Dataset, config: SweepConfig, l2:
 
     train, val = plain.training_and_validation_part(dataset, config, seed, 0)
     curves: dict[str, list[float]] = {}
+    variables = {}
     steps = 0
     for epoch in range(1, config.epochs + 1):
         order = plain.order(seed, epoch, len(train[1]))
@@ -95,7 +106,7 @@ def train_linen(module: linen.Module, dataset: Dataset, config: SweepConfig, l2:
         variables = {"params": params, "batch_stats": stats}
         for part, (images, labels) in (("train", train), ("val", val)):
             add_metrics(curves, part, module.apply(variables, plain.as_floats(images), train=False), labels)
-    return curves
+    return curves, variables
 
 
 def add_metrics(curves: dict[str, list[float]], part: str, logits: jax.Array, labels: np.ndarray) -> None:

@@ -38,7 +38,7 @@ def dataset() -> Dataset:
 mlp = plain.mlp(49, 4)
 
 
-def sweep(config: SweepConfig = CONFIG, data: Dataset | None = None) -> Sweep:
+def sweep(config: SweepConfig = CONFIG, data: Dataset | None = None, **_) -> Sweep:
     return Sweep(config, data or dataset(), model=mlp)
 
 

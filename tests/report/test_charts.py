@@ -10,7 +10,7 @@ from helpers.results import STRENGTHS, SWEEPS, grid_of_methods, synthetic
 from scipy import stats as scipy_stats
 
 from l2jax import stats
-from l2jax.report.charts import compared_runs, learning_rates, over_strengths
+from l2jax.report.charts import compared_runs, heat_maps, over_strengths
 from l2jax.report.curves import over_epochs
 
 
@@ -63,9 +63,9 @@ def test_choices_are_marked():
         close(by_name[rule]["y"], [results.settings_table()["val_loss"][l2]])
 
 
-def test_the_map_of_learning_rates_holds_means():
+def test_the_map_of_heat_maps_holds_means():
     results = grid_of_methods()
-    (chart,) = learning_rates(results)
+    (chart,) = heat_maps(results)
     (trace,) = chart.figure["data"]
     assert (trace["x"], trace["y"]) == (["0.001", "0.01"], ["0", "0.01"])
     last = results.data["val_loss"].isel(epoch=-1).astype(np.float64).mean("seed").min("weight_decay")
@@ -74,7 +74,7 @@ def test_the_map_of_learning_rates_holds_means():
     expected[1, 0] = np.nan
     close([[np.nan if z is None else 10**z for z in row] for row in trace["z"]], expected)
     go.Figure(in_scheme(chart.figure, 0))
-    assert learning_rates(synthetic()) == []
+    assert heat_maps(synthetic()) == []
 
 
 def test_runs_are_compared_on_one_axis():

@@ -34,22 +34,15 @@ def sgd(rate, momentum):
     return optax.sgd(rate, momentum)
 """
 TINY = [
-    *[
-        "--l2",
-        "0",
-        "1e-2",
-        "--seeds",
-        "1",
-        "--epochs",
-        "2",
-        "--train-size",
-        "64",
-        "--val-size",
-        "40",
-        "--learning-rate",
-        "0.05",
-        "--quiet",
-    ]
+    "--l2",
+    "0",
+    "1e-2",
+    "--seeds=1",
+    "--epochs=2",
+    "--train-size=64",
+    "--val-size=40",
+    "--learning-rate=0.05",
+    "--quiet",
 ]
 OWN = [
     "--model",

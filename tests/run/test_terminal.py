@@ -11,7 +11,8 @@ from rich.console import Console
 
 from l2jax.config import SweepConfig
 from l2jax.engine.plan import Fit
-from l2jax.run.terminal import progress_bar, show_compilation
+from l2jax.run import terminal
+from l2jax.run.terminal import progress_bar, progress_console, show_compilation
 
 
 def fake_sweep(num_epochs, num_chunks=1):
@@ -77,3 +78,10 @@ def test_bar_on_a_terminal():
     assert "compiling for 24 trials" in out.getvalue()
     assert "epoch 2/3" in out.getvalue()
     assert "24 trials, 12,346 trial-examples/s, 0:00:0" in out.getvalue()
+
+
+@pytest.mark.parametrize(("has_widgets", "quiet"), [(True, False), (True, True), (False, False), (False, True)])
+def test_a_notebook_draws_if_it_can_and_is_asked_to(has_widgets, quiet, monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(terminal.importlib.util, "find_spec", lambda _: object() if has_widgets else None)
+    assert progress_console(quiet=quiet).is_jupyter == (has_widgets and not quiet)

@@ -52,7 +52,7 @@ def stateless(module):
     def apply(params, state, images, _):
         return nnx.merge(graphdef, params)(images), params, state
 
-    return Network("Module", Arguments(), lambda *_: (initial, ()), apply, False)
+    return Network("Module", Arguments(), lambda *_: (initial, ()), apply, False, lambda p, _: nnx.merge(graphdef, p))
 
 
 def l2_on_all(module):

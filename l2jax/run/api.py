@@ -1,21 +1,32 @@
-"""`l2jax.sweep`: a whole sweep in one call."""
+"""`l2jax.sweep`: a whole sweep in one call, in memory or in a run folder."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import optax
 from numpy.typing import ArrayLike
+from rich.console import Console
 
 from l2jax.config import SweepConfig
-from l2jax.data.dataset import Dataset, as_dataset, load_dataset
+from l2jax.data.dataset import Dataset, as_dataset
 from l2jax.engine.sweep import Sweep
 from l2jax.errors import InvalidInputError
 from l2jax.hyperparameters import Values
 from l2jax.network.model import ModelFn
+from l2jax.results.files import CONFIG, read_config
+from l2jax.results.parameters import Arrays, Kept, trial_grid
 from l2jax.results.results import Results
+from l2jax.run.folder import make_run_dir
+from l2jax.run.loading import best_index, build_network
+from l2jax.run.options import RunOptions
+from l2jax.run.parameters import keep_trained
+from l2jax.run.terminal import load_with_progress, progress_bar, progress_console, show_compilation
 from l2jax.trial.optimizer import OptimizerFn
 from l2jax.trial.penalty import PenaltyFn
 
@@ -46,10 +57,18 @@ def sweep(
     devices: int | None = SweepConfig.devices,
     trials_at_once: int | None = SweepConfig.trials_at_once,
     autotune: bool = SweepConfig.autotune,
+    run_dir: str | os.PathLike[str] | None = None,
+    keep: Literal["best", "all"] = "best",
+    progress: bool = False,
 ) -> Results:
     """Trains every combination of hyperparameters from every seed on every fold, all at the same time.
 
     Hyperparameters take one value or several, or logarithmic grids such as "log:1e-5:1e-1:9".
+
+    With a run folder, the sweep leaves the files that the command does. The same call again goes on where the last one
+    ended, be it by Ctrl-C, SIGTERM or a power cut, and a call with more epochs, seeds or values of hyperparameters
+    extends what is there; nothing is trained twice. Ctrl-C stops after the epoch and raises KeyboardInterrupt when all
+    that is complete has been saved; once more, it stops at once. Without a folder it stops at once.
 
     Args:
       l2: strengths; each adds (l2/2) * sum(kernel**2) to the loss, where kernels are the parameters of that name.
@@ -87,12 +106,17 @@ def sweep(
       devices: how many devices to use; on CPU one device is one core. None: all.
       trials_at_once: trials to hold in memory. None: as many as fit.
       autotune: time the ways to compute, and keep the fastest.
+      run_dir: a folder for files and checkpoints: new, empty, or of the same sweep. It is refused if its sweep had
+        other examples, another network or optimizer, other options, or values that are now missing. None: no files.
+      keep: the trained parameters to keep, for `Results.params` and `Results.network`: of the best trial, or of all.
+      progress: show on stderr how far the sweep is: a bar on a terminal or in a notebook, some 20 lines elsewhere.
 
     Returns:
-      The metrics of every trial at every epoch.
+      The metrics of every trial at every epoch, and the trained parameters that are kept.
 
     Raises:
       InputError: for what cannot be used; says what was given and what is accepted.
+      OSError: if files cannot be written; what was written before is intact.
     """
     data = None if isinstance(dataset, str | os.PathLike) else as_dataset(dataset)
     if data is not None and image_size is not None:
@@ -121,9 +145,44 @@ def sweep(
         trials_at_once=trials_at_once,
         autotune=autotune,
     )
+    folder = Path(run_dir) if isinstance(run_dir, str | os.PathLike) else run_dir
+    resume = folder if folder and (folder / CONFIG).exists() else None
+    options = RunOptions(run_dir=None if resume else folder, resume=resume, keep=keep, quiet=not progress)
+    if resume:
+        config.check_extends(read_config(resume, "run_dir"))
+    console = progress_console(quiet=not progress)
     if data is None:
-        data = load_dataset(config.dataset, config.data_dir, image_size=config.image_size)
+        data = load_with_progress(config, console)
     trained = Sweep(config, data, model=model, optimizer=optimizer, penalty=penalty)
-    for _ in trained.epochs():
-        pass
-    return trained.results()
+    return _in_memory(trained, keep, console) if folder is None else _in_folder(trained, options, console)
+
+
+def _in_memory(sweep: Sweep, keep: str, console: Console) -> Results:
+    """Trains to the last epoch, and keeps parameters in memory."""
+    kept: dict[int, Arrays] = {}
+    show_compilation(sweep, console)
+    with progress_bar(sweep, console) as show:
+        for record in sweep.epochs():
+            show(record)
+            if record.number == sweep.config.epochs:
+                kept = keep_trained(kept, sweep, keep)
+    results = sweep.results()
+    if keep == "best":
+        kept = {index: arrays for index, arrays in kept.items() if index == best_index(results)}
+    found = Kept(trial_grid(results.data), kept.get, build_network, sweep.setup.own_model)
+    return dataclasses.replace(results, kept=found)
+
+
+def _in_folder(sweep: Sweep, options: RunOptions, console: Console) -> Results:
+    """Trains in a run folder as the command does, and passes a signal on when everything is saved."""
+    from l2jax.run.session import train_in_folder  # figures and the report take a second to import
+
+    run_dir = options.resume or make_run_dir(options.run_dir)
+    try:
+        _, results, signals = train_in_folder(sweep, run_dir, options, console)
+    except OSError as error:
+        error.add_note(f"What was written to {run_dir} before is intact: the same call goes on from there.")
+        raise
+    if signals:
+        signal.raise_signal(signals[0])
+    return results
