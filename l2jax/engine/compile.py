@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from l2jax.engine.devices import put_per_trial
 from l2jax.engine.examples import EVALUATION_BATCH
@@ -16,16 +17,31 @@ from l2jax.engine.setup import Setup
 from l2jax.engine.tuning import Tuning
 from l2jax.network.cnn import default_model
 from l2jax.network.model import make_network
-from l2jax.network.network import Network
+from l2jax.network.network import ModelState, Network, Params
+from l2jax.rewrite.cpu import CPU
+from l2jax.rewrite.interpreter import Rules, rewrite
 from l2jax.trial.train import TrainState, init
+
+RULES = {"cpu": CPU}
+"""How to rewrite networks, by platform; on others they run as XLA compiles them."""
 
 
 def tuned_network(setup: Setup, tuning: Tuning) -> Network:
-    """The person's own network, or the built-in one, which alone can be tuned."""
+    """The person's own network, or the built-in one, in operations that the devices do fast."""
     image_shape, num_classes = setup.dataset.images.shape[1:], setup.dataset.num_classes
     options: dict[str, Any] = {"bfloat16": setup.config.bfloat16, "few_products": tuning.few_products}
     model = setup.own_model if setup.own_model is not None else default_model(image_shape, num_classes, **options)
-    return make_network(model, image_shape)
+    network, platform = make_network(model, image_shape), setup.mesh.devices.flat[0].platform
+    return rewritten(network, RULES[platform]) if platform in RULES else network
+
+
+def rewritten(network: Network, rules: Rules) -> Network:
+    """The network with the rules applied, before there are gradients or batches of trials."""
+
+    def apply(params: Params, state: ModelState, images: Array, train: bool) -> tuple[Array, Params, ModelState]:
+        return rewrite(lambda p, s, x: network.apply(p, s, x, train), rules)(params, state, images)
+
+    return network._replace(apply=apply)
 
 
 def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
