@@ -1,4 +1,4 @@
-"""The networks of `networks.py` in plain Flax, as people write them: images (B, H, W, 3) to logits (B, 10)."""
+"""Networks in plain Flax, as people write them: images (B, H, W, C) to logits (B, 10)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,33 @@ def flat(x: Array) -> Array:
     return x.reshape(len(x), -1)
 
 
-class Article(nnx.Module):
-    """The small CNN of many tutorials, for images of 28x28x1."""
+class CNN(nnx.Module):
+    """The small CNN of many tutorials, with the initial values that Keras takes, for images of 28x28x1."""
 
     def __init__(self, *, rngs: nnx.Rngs):
-        self.conv1 = conv(1, 32, padding="VALID", rngs=rngs)
-        self.conv2 = conv(32, 64, padding="VALID", rngs=rngs)
-        self.dense = nnx.Linear(1600, 10, rngs=rngs)
+        glorot = nnx.initializers.glorot_uniform()
+        self.conv1 = conv(1, 32, padding="VALID", kernel_init=glorot, rngs=rngs)
+        self.conv2 = conv(32, 64, padding="VALID", kernel_init=glorot, rngs=rngs)
+        self.dense = nnx.Linear(1600, 10, kernel_init=glorot, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         x = nnx.max_pool(nnx.relu(self.conv1(x)), (2, 2), strides=(2, 2))
         x = nnx.max_pool(nnx.relu(self.conv2(x)), (2, 2), strides=(2, 2))
+        return self.dense(flat(x))
+
+
+class Deeper(nnx.Module):
+    """Three convolutions of 32, 64 and 128 filters."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        glorot = nnx.initializers.glorot_uniform()
+        sizes = ((3, 32), (32, 64), (64, 128))
+        self.convs = nnx.List([conv(*size, kernel_init=glorot, rngs=rngs) for size in sizes])
+        self.dense = nnx.Linear(2048, 10, kernel_init=glorot, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        for convolve in self.convs:
+            x = nnx.max_pool(nnx.relu(convolve(x)), (2, 2), strides=(2, 2))
         return self.dense(flat(x))
 
 
@@ -164,7 +180,9 @@ class ViT(nnx.Module):
 
 
 NETWORKS: dict[str, Callable[..., nnx.Module]] = {
-    "article": Article,
+    "": CNN,
+    "article": CNN,
+    "deeper": Deeper,
     "lenet": LeNet,
     "vgg": VGG,
     "vgg-regularised": lambda *, rngs: VGG(regularised=True, rngs=rngs),

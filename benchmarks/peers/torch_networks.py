@@ -8,9 +8,15 @@ import torch
 from torch import Tensor, nn
 
 
-def article() -> nn.Module:
+def cnn() -> nn.Module:
     blocks = [nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(1600, 10))
+    model = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(1600, 10))
+    for param in model.parameters():
+        if param.ndim > 1:
+            nn.init.xavier_uniform_(param)
+        else:
+            nn.init.zeros_(param)
+    return model
 
 
 def lenet() -> nn.Module:
@@ -85,7 +91,8 @@ class ViT(nn.Module):
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "article": article,
+    "": cnn,
+    "article": cnn,
     "lenet": lenet,
     "vgg": vgg,
     "vgg-regularised": lambda: vgg(regularised=True),

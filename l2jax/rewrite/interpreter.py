@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import Array
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 Rule = Callable[..., Array | None]
 """(inputs of the equation, **its parameters) to its output; None leaves it as it is."""
@@ -29,7 +29,7 @@ class Made(NamedTuple):
       value: of a variable or literal.
     """
 
-    by: Mapping[Var, JaxprEqn]
+    by: Mapping[Any, JaxprEqn]
     value: Callable[[Any], Any]
 
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from l2jax.rewrite.cpu import CPU
 from l2jax.rewrite.interpreter import rewrite
+from l2jax.rewrite.platforms import CPU
 
 LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 generated = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -11,8 +11,8 @@ from helpers import plain
 from helpers.compare import assert_close
 from jax import lax
 
-from l2jax.rewrite.cpu import CPU
 from l2jax.rewrite.interpreter import rewrite
+from l2jax.rewrite.platforms import CPU
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from l2jax.rewrite.cpu import CPU
 from l2jax.rewrite.interpreter import rewrite
+from l2jax.rewrite.platforms import CPU
 
 generated = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 KINDS = [(-jnp.inf, lax.max), (0.0, lax.add)]
