@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import Array
+from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 Rule = Callable[..., Array | None]
@@ -76,9 +77,11 @@ def _evaluate(rules: Rules, closed: ClosedJaxpr, args: Sequence[Any]) -> list[An
     )
     made = Made({var: eqn for eqn in jaxpr.eqns for var in eqn.outvars if uses[var] == 1}, value)
     for eqn in jaxpr.eqns:
-        outs = (
-            _evaluate_equation(rules, eqn, made) if _is_concerned(rules, eqn) else _bind(eqn, *map(value, eqn.invars))
-        )
+        # Errors, profiles and compiled programs name the line of the network that an equation comes from.
+        name_stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+        with source_info_util.user_context(eqn.source_info.traceback, name_stack=name_stack), eqn.ctx.manager:
+            is_concerned = _is_concerned(rules, eqn)
+            outs = _evaluate_equation(rules, eqn, made) if is_concerned else _bind(eqn, *map(value, eqn.invars))
         values.update(zip(eqn.outvars, outs, strict=True))
     return list(map(value, jaxpr.outvars))
 
