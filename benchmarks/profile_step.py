@@ -1,11 +1,13 @@
 """Measures which operations the time of a training step is spent on.
 
-    python benchmarks/profile_step.py
+    python benchmarks/profile_step.py [NETWORK]
 
+NETWORK is one of `peers/flax_networks.py`; without it, the built-in network is trained.
 Traces one warm epoch of a small sweep with `jax.profiler` and adds up the time that each compiled operation itself
 took, per trial and step. The compiled program says which line of the network or of the training an operation comes
 from, and whether it belongs to the forward or to the backward pass. The gradient of a kernel has the kernel's shape:
-(3 * 3 * 32, 64) in the second convolution.
+(3 * 3 * 32, 64) in the second convolution. The last table says what XLA made of each JAX primitive: a `convolution`,
+`reduce-window` or `select-and-scatter` there that takes long is one that no rule of `l2jax.rewrite` has replaced.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ import json
 import linecache
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 EXAMPLES, BATCH, SEEDS = 640, 32, 4
-NETWORK, TRAINING = "l2jax/network/cnn.py", "l2jax/trial/train.py"
+NETWORKS, TRAINING = ("l2jax/network/cnn.py", "benchmarks/peers/flax_networks.py"), "l2jax/trial/train.py"
 """Files whose lines operations are attributed to."""
 LEAST_SHARE = 0.005
 """Operations that take a smaller share of the time are left out of the tables."""
@@ -38,25 +41,32 @@ class Operation(NamedTuple):
       primitive: the JAX primitive that it was compiled from.
       stage: "forward", "backward", or neither.
       line: the line of source that it comes from, in the network or else in the training; empty if it is in neither.
+      opcode: what XLA calls it; its libraries' operations are fusions with names of their own, such as "ynn_fusion".
     """
 
     shape: str
     primitive: str
     stage: str
     line: str
+    opcode: str
 
 
-def trace(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
-    """Trains a sweep; returns the events of an epoch, and the operations of its program by name."""
+def trace(folder: Path, network: str) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
+    """Trains a sweep of a network, the built-in one if "": the events of an epoch, and its operations by name."""
     # XLA reads its flags when JAX starts.
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_enable_xprof_traceme=true"
         f" --xla_dump_to={folder} --xla_dump_hlo_as_text"
     )
+    from peers.flax_networks import NETWORKS as MODELS
+    from throughput import digits
+
     import l2jax
 
+    images, labels = digits(EXAMPLES + 10, coloured=network not in ("", "article"))
+    data = l2jax.Dataset("digits", images, labels, num_classes=10)
     config = l2jax.SweepConfig(l2=(1e-3,), seeds=SEEDS, epochs=2, train_size=EXAMPLES, val_size=10, batch_size=BATCH)
-    for _ in l2jax.Sweep(config, l2jax.load_dataset("mnist_small")).epochs(profile=folder):
+    for _ in l2jax.Sweep(config, data, model=MODELS[network] if network else None).epochs(profile=folder):
         pass
     (path,) = folder.glob("**/*.trace.json.gz")
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
@@ -91,24 +101,24 @@ def operations(program: str) -> dict[str, Operation]:
 
     def source_line(frame: str) -> str:
         """The outermost call in the network, which names the layer; without one, the innermost in the training."""
-        calls: dict[str, list[str]] = {NETWORK: [], TRAINING: []}  # from the innermost outwards
+        calls: dict[str, list[str]] = {file: [] for file in (*NETWORKS, TRAINING)}  # from the innermost outwards
         while frame != "0":
             location, parent = re.findall(r"=(\d+)", frames[frame])
             file, _, line, *_ = re.findall(r"=(\d+)", locations[location])
             path = Path(files[file].strip('"'))
             calls.get("/".join(path.parts[-3:]), []).append(linecache.getline(str(path), int(line)).strip())
             frame = str(int(parent) - 1)
-        return [*reversed(calls[NETWORK]), *calls[TRAINING], ""][0]
+        return [*(line for file in NETWORKS for line in reversed(calls[file])), *calls[TRAINING], ""][0]
 
     by_name = {}
-    for name, shape, metadata in re.findall(
-        r"^ *(?:ROOT )?%(\S+) = (\S+?)[{ ].*?metadata=\{(.*)\}", program, re.MULTILINE
+    for name, shape, opcode, metadata in re.findall(
+        r"^ *(?:ROOT )?%(\S+) = (\S+?)[{ ](?:.*? )?([a-z][a-z-]*)\(.*?metadata=\{(.*)\}", program, re.MULTILINE
     ):
         path = re.search(r'op_name="(.*?)"', metadata)
         frame = re.search(r"stack_frame_id=(\d+)", metadata)
         path = path[1] if path else ""
         stage = "backward" if "transpose(" in path else "forward" if "jvp(" in path else ""
-        by_name[name] = Operation(shape, path.rpartition("/")[2], stage, source_line(frame[1]) if frame else "")
+        by_name[name] = Operation(shape, path.rpartition("/")[2], stage, source_line(frame[1]) if frame else "", opcode)
     return by_name
 
 
@@ -116,14 +126,17 @@ def show(times: dict[str, float], program: dict[str, Operation]) -> None:
     """Prints times (microseconds by name of the operation): by line of the source, then by kind of operation."""
     lines: dict[tuple[str, ...], float] = collections.defaultdict(float)
     kinds: dict[tuple[str, ...], float] = collections.defaultdict(float)
+    opcodes: dict[tuple[str, ...], float] = collections.defaultdict(float)
     for name, time in times.items():
-        operation = program.get(name, Operation("", "", "", ""))
+        operation = program.get(name, Operation("", "", "", "", ""))
         line = operation.line or "(loops, copies, the order of the examples)"
         lines[f"{operation.stage:8}", line] += time
         kinds[f"{operation.stage:8}", f"{operation.primitive:20}", f"{operation.shape:20}", line] += time
+        opcode = name.rpartition(".")[0] if name.startswith("ynn") else operation.opcode
+        opcodes[f"{operation.primitive:24}", f"as {opcode or 'unknown'}"] += time
     total = sum(times.values())
     print(f"{total:.0f} us per trial and step, on one core")
-    for title, table in (("By line of the source", lines), ("By operation", kinds)):
+    for title, table in (("By line of the source", lines), ("By operation", kinds), ("As XLA runs them", opcodes)):
         print(f"\n{title}, down to {LEAST_SHARE:.1%} of the time:")
         for words, time in sorted(table.items(), key=lambda item: -item[1]):
             if time >= LEAST_SHARE * total:
@@ -132,7 +145,7 @@ def show(times: dict[str, float], program: dict[str, Operation]) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        events, program = trace(Path(folder))
+        events, program = trace(Path(folder), *sys.argv[1:] or [""])
     trial_steps = SEEDS * EXAMPLES // BATCH
     show({name: time / trial_steps for name, time in self_times(events).items()}, program)
 

@@ -32,11 +32,10 @@ from side_by_side.table import markdown
 import l2jax
 
 
-def write_digits(path: Path, num_examples: int, *, coloured: bool = False) -> None:
-    """Writes some of the embedded digits for the peers to read.
+def digits(num_examples: int, *, coloured: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Some of the embedded digits and their labels.
 
     Args:
-      path: of the .npz file.
       num_examples: how many digits, of 28x28 pixels.
       coloured: pad them to 32x32, each in a colour of its own.
     """
@@ -46,7 +45,13 @@ def write_digits(path: Path, num_examples: int, *, coloured: bool = False) -> No
     if coloured:
         colours = generator.uniform(0.2, 1, (num_examples, 1, 1, 3))
         images = (np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0))) * colours).astype(np.uint8)
-    np.savez(path, images=images, labels=dataset.labels[indices])
+    return images, dataset.labels[indices]
+
+
+def write_digits(path: Path, num_examples: int, *, coloured: bool = False) -> None:
+    """Writes digits for the peers to read, as an .npz file."""
+    images, labels = digits(num_examples, coloured=coloured)
+    np.savez(path, images=images, labels=labels)
 
 
 def measure_group(group: Group, plan: Plan, *, examples: int, warm_up: int = 1, coloured: bool = False) -> Measured:

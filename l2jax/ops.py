@@ -1,11 +1,28 @@
-"""Convolution and max-pooling for your own network that stay fast in a sweep.
+"""Deprecated: convolution and max-pooling for your own network, now those of Flax and JAX, which sweeps make fast."""
 
-    nnx.Conv(..., conv_general_dilated=l2jax.ops.conv_general_dilated)
-    l2jax.ops.max_pool(x, (2, 2), strides=(2, 2))
+from __future__ import annotations
 
-`l2jax.network.ops` says why others do not.
-"""
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
 
-from l2jax.network.ops import conv_general_dilated, max_pool
+from flax import nnx
+from jax import Array, lax
 
 __all__ = ("conv_general_dilated", "max_pool")
+
+
+def _deprecated(function: Callable[..., Array], now: str) -> Callable[..., Array]:
+    name = function.__name__
+
+    @functools.wraps(function)
+    def deprecated(*args: Any, **options: Any) -> Array:
+        warnings.warn(f"l2jax.ops.{name} is now {now}, which sweeps make fast", DeprecationWarning, stacklevel=2)
+        return function(*args, **options)
+
+    return deprecated
+
+
+conv_general_dilated = _deprecated(lax.conv_general_dilated, "what nnx.Conv does by itself")
+max_pool = _deprecated(nnx.max_pool, "nnx.max_pool")

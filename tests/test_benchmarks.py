@@ -341,8 +341,8 @@ ENTRY %main (p: f32[4]) -> f32[8,4] {{
 }}
 """
     assert profile_step.operations(program) == {
-        "dot.7": profile_step.Operation("f32[8,4]", "dot_general", "backward", "x = self.conv2(x)"),
-        "add.2": profile_step.Operation("f32[8,4]", "add", "", "sum(kernel**2)"),
-        "sort.1": profile_step.Operation("f32[8,4]", "sort", "", ""),
-        "fusion.1": profile_step.Operation("f32[8,4]", "max", "forward", "x = self.conv2(x)"),
+        "dot.7": profile_step.Operation("f32[8,4]", "dot_general", "backward", "x = self.conv2(x)", "dot"),
+        "add.2": profile_step.Operation("f32[8,4]", "add", "", "sum(kernel**2)", "add"),
+        "sort.1": profile_step.Operation("f32[8,4]", "sort", "", "", "sort"),
+        "fusion.1": profile_step.Operation("f32[8,4]", "max", "forward", "x = self.conv2(x)", "fusion"),
     }

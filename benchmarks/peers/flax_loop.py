@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-import flax_cnn
+import flax_training
 import jax
 import jax.numpy as jnp
 import optax
+from flax_networks import NETWORKS
 from peer import read_job, serve
 
 
@@ -16,23 +18,25 @@ def main() -> None:
     images, labels = job.load()
     images, labels = jnp.asarray(images, jnp.float32) / 255, jnp.asarray(labels)
     optimizer = optax.adam(job.learning_rate)
-    states = [flax_cnn.init(seed, optimizer) for seed in range(len(job.l2))]
-    cross_entropy = jax.jit(flax_cnn.cross_entropy)
+    network = NETWORKS[job.network]
+    states = [flax_training.init(seed, optimizer, network) for seed in range(len(job.l2))]
+    loss = jax.jit(functools.partial(flax_training.loss, network=network))
 
     def step(state: Any, l2: Any, images: jax.Array, labels: jax.Array, batch: Any) -> Any:
-        return flax_cnn.step(state, l2, images[batch], labels[batch], optimizer=optimizer)
+        options = {"optimizer": optimizer, "network": network}
+        return flax_training.step(state, l2, images[batch], labels[batch], **options)
 
     step = jax.jit(step, donate_argnums=0)
 
     def train(epochs: int) -> None:
         for trial, l2 in enumerate(job.l2):
             for _ in range(epochs):
-                for batch in flax_cnn.batches(len(images), job.batch_size):
+                for batch in flax_training.batches(len(images), job.batch_size):
                     states[trial] = step(states[trial], l2, images, labels, batch)
         jax.block_until_ready(states)
 
     def losses() -> dict[str, Any]:
-        return {"losses": [cross_entropy(params, images, labels).item() for params, _ in states]}
+        return {"losses": [loss(state, images, labels).item() for state in states]}
 
     serve(train=train, losses=losses)
 

@@ -1,17 +1,15 @@
-"""JAX as tutorials write it: plain Flax, `vmap` over trials, `lax.scan` over the steps of an epoch.
-
-The variant "deeper" trains the network of three convolutions.
-"""
+"""JAX as tutorials write it: plain Flax, `vmap` over trials, `lax.scan` over the steps of an epoch."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
-import flax_cnn
+import flax_training
 import jax
 import jax.numpy as jnp
 import optax
+from flax_networks import NETWORKS
 from peer import read_job, serve
 
 
@@ -20,17 +18,18 @@ def main() -> None:
     images, labels = job.load()
     images, labels = jnp.asarray(images, jnp.float32) / 255, jnp.asarray(labels)
     optimizer = optax.adam(job.learning_rate)
-    network = flax_cnn.DeeperCNN if job.variant == "deeper" else flax_cnn.CNN
-    init = jax.vmap(lambda key: flax_cnn.init(key, optimizer, network))
+    network = NETWORKS[job.network]
+    init = jax.vmap(lambda key: flax_training.init(key, optimizer, network))
     state = init(jax.random.split(jax.random.key(0), len(job.l2)))
     l2 = jnp.asarray(job.l2)
-    cross_entropy = functools.partial(flax_cnn.cross_entropy, network=network)
-    cross_entropy = jax.jit(jax.vmap(cross_entropy, in_axes=(0, None, None)))
+    loss = functools.partial(flax_training.loss, network=network)
+    losses_of_all = jax.jit(jax.vmap(loss, in_axes=(0, None, None)))
 
     def epoch(state: Any, images: jax.Array, labels: jax.Array, batches: Any) -> Any:
         def step(state: Any, batch: jax.Array) -> tuple[Any, None]:
             def one_trial(state: Any, l2: jax.Array) -> Any:
-                return flax_cnn.step(state, l2, images[batch], labels[batch], optimizer=optimizer, network=network)
+                options = {"optimizer": optimizer, "network": network}
+                return flax_training.step(state, l2, images[batch], labels[batch], **options)
 
             return jax.vmap(one_trial)(state, l2), None
 
@@ -41,11 +40,11 @@ def main() -> None:
     def train(epochs: int) -> None:
         nonlocal state
         for _ in range(epochs):
-            state = epoch(state, images, labels, flax_cnn.batches(len(images), job.batch_size))
+            state = epoch(state, images, labels, flax_training.batches(len(images), job.batch_size))
         jax.block_until_ready(state)
 
     def losses() -> dict[str, Any]:
-        return {"losses": cross_entropy(state[0], images, labels).tolist()}
+        return {"losses": losses_of_all(state, images, labels).tolist()}
 
     serve(train=train, losses=losses)
 

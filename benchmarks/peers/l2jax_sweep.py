@@ -1,23 +1,14 @@
-"""l2jax: all trials in one `Sweep`.
-
-The variant "deeper" trains a user's own Flax network with `l2jax.ops`.
-"""
+"""l2jax: all trials in one `Sweep`, of the built-in network or of one in plain Flax."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import flax_cnn
 import numpy as np
-from flax import nnx
+from flax_networks import NETWORKS
 from peer import read_job, serve
 
 import l2jax
-
-
-def deeper(rngs: nnx.Rngs) -> nnx.Module:
-    conv, max_pool = l2jax.ops.conv_general_dilated, l2jax.ops.max_pool
-    return flax_cnn.DeeperCNN(conv_general_dilated=conv, max_pool=max_pool, rngs=rngs)
 
 
 def main() -> None:
@@ -35,7 +26,7 @@ def main() -> None:
         val_size=1,
         trials_at_once=len(job.l2),
     )
-    sweep = l2jax.Sweep(config, dataset, model=deeper if job.variant == "deeper" else None)
+    sweep = l2jax.Sweep(config, dataset, model=NETWORKS[job.network] if job.network else None)
     epochs = sweep.epochs()
     last_losses = []
 

@@ -21,13 +21,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """The work of a peer: the same small CNN at every strength from every seed, with Adam.
+    """The work of a peer: the same network at every strength from every seed, with Adam.
 
     Attributes:
       data: an .npz file of images (N, H, W, C), uint8, and labels (N,), int32; N is a multiple of the batch size.
       strengths: L2 strengths.
       seeds: trials per strength.
       variant: for a peer that knows several ways to train.
+      network: a key of `NETWORKS`; the small CNN by default.
       batch_size: examples per step.
       learning_rate: Adam's.
     """
@@ -36,6 +37,7 @@ class Job:
     strengths: list[float]
     seeds: int
     variant: str = ""
+    network: str = ""
     batch_size: int = 32
     learning_rate: float = 1e-3
 

@@ -25,6 +25,7 @@ class Peer:
       rounds: rounds in which it takes part: the first ones, where others take part in more.
       needs: packages that may not be installed.
       variant: for a script that knows several ways to train.
+      network: for a script that knows several networks; the small CNN by default.
       process_per_core: the trials are divided among one process per core, each with one thread.
     """
 
@@ -36,6 +37,7 @@ class Peer:
     rounds: int
     needs: tuple[str, ...] = ()
     variant: str = ""
+    network: str = ""
     process_per_core: bool = False
 
     @property
@@ -134,8 +136,8 @@ def same_network(plan: Plan) -> Group:
 
 def larger_network(plan: Plan) -> Group:
     """A user's own network, larger than `l2jax.CNN`, with one or two trials per core."""
-    work = {"strengths": STRENGTHS[:2], "seeds": -(-len(cores()) // 2), "variant": "deeper"}
-    l2jax = Peer(name="l2jax, with l2jax.ops", script="l2jax_sweep", epochs=4, rounds=plan.rounds, **work)
+    work = {"strengths": STRENGTHS[:2], "seeds": -(-len(cores()) // 2), "network": "deeper"}
+    l2jax = Peer(name="l2jax", script="l2jax_sweep", epochs=4, rounds=plan.rounds, **work)
     jax_vmap = Peer(name="JAX as tutorials write it", script="jax_vmap", rounds=plan.slow_rounds, **work)
     comparison = Comparison("a larger network, against JAX as tutorials write it", l2jax, (jax_vmap,), at_least=10)
     return Group("a larger network", (l2jax, jax_vmap), (comparison,), reference=l2jax)

@@ -35,7 +35,7 @@ class PeerProcesses:
         for n, core_set in enumerate(core_sets):
             seeds = len(range(n, peer.seeds, len(core_sets)))
             if seeds:
-                job = Job(str(data), list(peer.strengths), seeds, peer.variant)
+                job = Job(str(data), list(peer.strengths), seeds, peer.variant, peer.network)
                 self._processes.append(self._start(peer.script, job, core_set))
 
     def ask(self, command: str) -> dict[str, Any]:

@@ -30,21 +30,21 @@ def markdown(record: Record) -> str:
         f"peak the machine does {_spread(gflops)} GFLOP/s."
         + f" Start-up: of {plan.starts_at_once} at a time." * (plan.starts_at_once > 1),
         "",
-        *_table(HEADS, _peer_cells(record.same_network)),
+        *table(HEADS, _peer_cells(record.same_network)),
         "",
         "A larger network: convolutions 3x3 of 32, 64 and 128 filters, SAME, each with ReLU and 2x2 max-pooling, and a",
         f"dense layer, in plain Flax; {plan.few_examples} digits of 32x32, each in a colour of its own.",
         "",
-        *_table(HEADS, _peer_cells(record.larger_network)),
+        *table(HEADS, _peer_cells(record.larger_network)),
         "",
-        *_table(
+        *table(
             ("rate of l2jax over that of", "", "at least", ""),
             [_ratio_cells(comparison, ratios(row, others)) for comparison, row, others in record.comparisons],
         ),
         "",
         f"l2jax with more and more trials, each of {plan.few_examples} digits:",
         "",
-        *_table(SIZE_HEADS, [_size_cells(row) for row in record.more_trials.rows.values()]),
+        *table(SIZE_HEADS, [_size_cells(row) for row in record.more_trials.rows.values()]),
     ]
     rows = [row for measured in record.groups for row in measured.rows.values()]
     lines += [f"\n{row.name} failed: {row.failed}" for row in rows if row.failed]
@@ -87,7 +87,7 @@ def _spread(values: list[float]) -> str:
     return f"{median} ({low} to {high})"
 
 
-def _table(heads: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+def table(heads: tuple[str, ...], rows: list[list[str]]) -> list[str]:
     """Markdown with the columns lined up: the first to the left, the others to the right."""
     widths = [max(2, *map(len, column)) for column in zip(heads, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from l2jax.engine.devices import put_per_trial
 from l2jax.engine.examples import EVALUATION_BATCH
@@ -16,16 +17,29 @@ from l2jax.engine.setup import Setup
 from l2jax.engine.tuning import Tuning
 from l2jax.network.cnn import default_model
 from l2jax.network.model import make_network
-from l2jax.network.network import Network
+from l2jax.network.network import ModelState, Network, Params
+from l2jax.rewrite.fused import Lowering
+from l2jax.rewrite.interpreter import Rules, rewrite
+from l2jax.rewrite.platforms import rules_for
 from l2jax.trial.train import TrainState, init
 
 
 def tuned_network(setup: Setup, tuning: Tuning) -> Network:
-    """The person's own network, or the built-in one, which alone can be tuned."""
+    """The person's own network, or the built-in one, in operations that the devices do fast."""
     image_shape, num_classes = setup.dataset.images.shape[1:], setup.dataset.num_classes
-    options: dict[str, Any] = {"bfloat16": setup.config.bfloat16, "few_products": tuning.few_products}
-    model = setup.own_model if setup.own_model is not None else default_model(image_shape, num_classes, **options)
-    return make_network(model, image_shape, setup.config.values)
+    model = setup.own_model if setup.own_model is not None else default_model(image_shape, num_classes)
+    lowering = Lowering(jnp.bfloat16 if setup.config.bfloat16 else jnp.float32, tuning.few_products)
+    rules = rules_for(setup.mesh.devices.flat[0].platform, lowering)
+    return rewritten(make_network(model, image_shape, setup.config.values), rules)
+
+
+def rewritten(network: Network, rules: Rules) -> Network:
+    """The network with the rules applied, before there are gradients or batches of trials."""
+
+    def apply(params: Params, state: ModelState, images: Array, train: bool) -> tuple[Array, Params, ModelState]:
+        return rewrite(lambda p, s, x: network.apply(p, s, x, train), rules)(params, state, images)
+
+    return network._replace(apply=apply)
 
 
 def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:

@@ -22,22 +22,20 @@ def trained_network(
     image_shape: tuple[int, ...],
     num_classes: int,
     hyperparameters: Mapping[str, tuple[float, ...]],
-    bfloat16: bool = False,
 ) -> Any:
     """The Flax module with trained arrays, as `Results.network` gives it.
 
     Args:
-      model: the network that was trained; None is the built-in one.
+      model: the network that was trained; None is the built-in one, which computes in float32, after bfloat16=True too.
       arrays: parameters and state by path.
       image_shape: of one image.
       num_classes: of the logits.
       hyperparameters: the values of every hyperparameter of the sweep.
-      bfloat16: an option of the built-in network.
 
     Raises:
       InputError: if the arrays are those of another network.
     """
-    model = model if model is not None else default_model(image_shape, num_classes, bfloat16=bfloat16)
+    model = model if model is not None else default_model(image_shape, num_classes)
     network = make_network(model, image_shape, hyperparameters)
     params, state = abstract_init(network.init, network.arguments)
     expected = {path: leaf.shape for path, leaf in (by_path(params) | by_path(state)).items()}

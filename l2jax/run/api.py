@@ -78,8 +78,7 @@ def sweep(
       model: makes one trial's network: a Flax NNX module from `nnx.Rngs`, such as its class, a function or a partial;
         or a Linen module, or its class. It maps images (B, H, W, C), uint8 scaled to [0, 1] and floats as they are, to
         logits (B, classes). Parameters, `nnx.Param`, are trained; all other variables, such as batch statistics and
-        dropout's streams, are carried from step to step. None takes `CNN`. Convolutions and pooling are fast if they
-        are of `l2jax.ops`.
+        dropout's streams, are carried from step to step. None takes `CNN`.
       optimizer: makes the optimizer from a learning rate, its first argument. If it names `total_steps` or
         `steps_per_epoch` as arguments, it gets them, for schedules. Optimizers that ask for the value of the objective
         get it; schedule-free ones and lookahead are evaluated at their evaluation parameters.

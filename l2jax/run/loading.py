@@ -58,5 +58,4 @@ def build_network(model: Any, arrays: Arrays, config: dict) -> Any:
         image_shape=tuple(config.get("image_shape", ())),
         num_classes=config.get("num_classes", 0),
         hyperparameters=SweepConfig(**config["sweep"]).values,
-        bfloat16=config.get("sweep", {}).get("bfloat16", False),
     )

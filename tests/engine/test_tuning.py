@@ -58,7 +58,7 @@ def test_bfloat16_stays_near_float32():
 
 
 def test_bfloat16_rounds_factors_and_sums_in_float32():
-    from l2jax.network.fused import Lowering, conv_relu_max_pool
+    from l2jax.rewrite.fused import Lowering, conv_relu_max_pool
 
     rng = np.random.default_rng(0)
     x, kernel, bias = (rng.normal(size=shape).astype(np.float32) for shape in [(32, 6, 6, 4), (3, 3, 32, 8), (8,)])

@@ -1,4 +1,4 @@
-"""Convolution, ReLU and 2x2 max-pooling as one operation, from which the built-in network is made.
+"""Convolution, ReLU and 2x2 max-pooling as one operation, such as the built-in network's.
 
 Two facts about XLA:CPU decide the shape of the code:
 
@@ -6,8 +6,6 @@ Two facts about XLA:CPU decide the shape of the code:
    so reshape before it, or after a copy.
 2. Cheap expressions are computed again wherever they are used; the results of `lax.map`, `jnp.stack` and matrix
    products are kept.
-
-`l2jax.network.ops` says why there is no XLA convolution and no `reduce_window` here.
 
 Names carry shapes: C input and O output channels, H and W the input's rows and columns, h and w the pooled ones, B
 images, K and K the kernel's rows and columns, N = K * K * C products per output, P = h * w * B pooled positions.
@@ -25,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from l2jax.network.ops import first_equal
+from l2jax.rewrite.pooling import first_equal
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """The positions (row, column) in a 2x2 pooling window."""
@@ -190,7 +188,7 @@ def _phase_columns(x_CHWB: Array, kernel_shape: KernelShape) -> list[Array]:
 def _add_phase_columns(d_columns_NP: Sequence[Array], x_shape: tuple[int, ...], kernel_shape: KernelShape) -> Array:
     """The transpose of `_phase_columns`: adds each value up where it was copied from, (C, H, W, B).
 
-    `ops._add_taps` does the same for any stride, with the batch first. Here four phases share the planes, and copies
+    `windows.add_taps` does the same for any stride, with the batch first. Here four phases share the planes, and copies
     that fall on the same place are summed before they are added.
     """
     channels, height, width, batch = x_shape

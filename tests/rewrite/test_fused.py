@@ -10,7 +10,7 @@ from helpers import plain
 from helpers.compare import as_in_sweeps, assert_same_transform
 from jax import Array, lax
 
-from l2jax.network.fused import DEFAULT_LOWERING, Lowering, conv_relu_max_pool
+from l2jax.rewrite.fused import DEFAULT_LOWERING, Lowering, conv_relu_max_pool
 
 
 def reference(x: Array, kernel: Array, bias: Array) -> Array:

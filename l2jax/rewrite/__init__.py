@@ -1,0 +1,1 @@
+"""A network's function comes in, the same function in operations that a device does fast goes out."""

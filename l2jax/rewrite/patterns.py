@@ -1,0 +1,75 @@
+"""Several equations that one operation computes faster: convolution, bias, ReLU and 2x2 max-pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import JaxprEqn, Literal
+
+from l2jax.rewrite.fused import Lowering, conv_relu_max_pool
+from l2jax.rewrite.interpreter import Made
+
+IMAGES = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+"""Images (B, H, W, C), kernels (K, K, C, O)."""
+POOLING = {
+    "window_dimensions": (1, 2, 2, 1),
+    "window_strides": (1, 2, 2, 1),
+    "padding": ((0, 0),) * 4,
+    "base_dilation": (1,) * 4,
+    "window_dilation": (1,) * 4,
+}
+CONVOLUTION = {
+    "window_strides": (1, 1),
+    "padding": ((0, 0), (0, 0)),
+    "lhs_dilation": (1, 1),
+    "rhs_dilation": (1, 1),
+    "feature_group_count": 1,
+    "batch_group_count": 1,
+    "dimension_numbers": IMAGES,
+}
+
+
+def conv_bias_relu_max_pool(pooling: JaxprEqn, made: Made, *, lowering: Lowering) -> Array | None:
+    """The pattern that ends with `reduce_window_max`; None where something else comes before it."""
+    size = tuple(n // 2 for n in made.value(pooling.invars[0]).shape[1:3])
+    out_OhwB = _fused(pooling, made, size, lowering)
+    return None if out_OhwB is None else out_OhwB.transpose(3, 1, 2, 0)
+
+
+def _fused(pooling: JaxprEqn, made: Made, size: tuple[int, ...], lowering: Lowering) -> Array | None:
+    """The first rows and columns of the output, as many as `size` says: (O, h, w, B)."""
+    if pooling.primitive.name != "reduce_window_max" or not _has(pooling, POOLING):
+        return None
+    relu = made.by.get(pooling.invars[0])
+    addition = made.by.get(relu.invars[0]) if relu and _is_relu(relu) else None
+    if addition is None or addition.primitive.name != "add" or any(isinstance(a, Literal) for a in addition.invars):
+        return None
+    terms = {eqn.primitive.name: eqn for atom in addition.invars if (eqn := made.by.get(atom))}
+    if terms.keys() != {"conv_general_dilated", "reshape"} or not _has(terms["conv_general_dilated"], CONVOLUTION):
+        return None
+    image, *_ = terms["conv_general_dilated"].invars
+    x_BHWC, kernel_KKCO = map(made.value, terms["conv_general_dilated"].invars)
+    bias = made.value(terms["reshape"].invars[0])
+    if bias.shape != kernel_KKCO.shape[-1:] or any(a.dtype != jnp.float32 for a in (x_BHWC, kernel_KKCO, bias)):
+        return None
+    # Pooling drops an odd last row and column. What they alone were computed from is not computed either.
+    rows, cols = (2 * n + k - 1 for n, k in zip(size, kernel_KKCO.shape[:2], strict=True))
+    before = None if isinstance(image, Literal) else made.by.get(image)
+    x_CHWB = _fused(before, made, (rows, cols), lowering) if before else None
+    if x_CHWB is None:
+        x_CHWB = x_BHWC[:, :rows, :cols].transpose(3, 1, 2, 0)
+    return conv_relu_max_pool(x_CHWB, kernel_KKCO, bias, lowering)
+
+
+def _has(eqn: JaxprEqn, params: dict[str, Any]) -> bool:
+    return all(eqn.params[name] == value for name, value in params.items())
+
+
+def _is_relu(eqn: JaxprEqn) -> bool:
+    """Whether it is `jax.nn.relu`, whose gradient at 0 is 0; that of a maximum with 0 is one half."""
+    if eqn.primitive.name != "custom_jvp_call":
+        return False
+    (first, *others) = eqn.params["call_jaxpr"].eqns
+    return not others and first.primitive.name in ("jit", "pjit") and first.params["name"] == "relu"
