@@ -1,6 +1,6 @@
 """Measures which operations the time of a training step is spent on.
 
-    python benchmarks/profile_step.py
+    python benchmarks/profile_step.py [--seeds 4] [--trace FILE]
 
 Traces one warm epoch of a small sweep with `jax.profiler` and adds up the time that each compiled operation itself
 took, per trial and step. The compiled program says which line of the network or of the training an operation comes
@@ -10,18 +10,20 @@ from, and whether it belongs to the forward or to the backward pass. The gradien
 
 from __future__ import annotations
 
+import argparse
 import collections
 import gzip
 import json
 import linecache
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-EXAMPLES, BATCH, SEEDS = 640, 32, 4
+EXAMPLES, BATCH = 640, 32
 NETWORK, TRAINING = "l2jax/network/cnn.py", "l2jax/trial/train.py"
 """Files whose lines operations are attributed to."""
 LEAST_SHARE = 0.005
@@ -46,7 +48,7 @@ class Operation(NamedTuple):
     line: str
 
 
-def trace(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
+def trace(folder: Path, seeds: int) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
     """Trains a sweep; returns the events of an epoch, and the operations of its program by name."""
     # XLA reads its flags when JAX starts.
     os.environ["XLA_FLAGS"] = (
@@ -55,7 +57,7 @@ def trace(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
     )
     import l2jax
 
-    config = l2jax.SweepConfig(l2=(1e-3,), seeds=SEEDS, epochs=2, train_size=EXAMPLES, val_size=10, batch_size=BATCH)
+    config = l2jax.SweepConfig(l2=(1e-3,), seeds=seeds, epochs=2, train_size=EXAMPLES, val_size=10, batch_size=BATCH)
     for _ in l2jax.Sweep(config, l2jax.load_dataset("mnist_small")).epochs(profile=folder):
         pass
     (path,) = folder.glob("**/*.trace.json.gz")
@@ -122,7 +124,7 @@ def show(times: dict[str, float], program: dict[str, Operation]) -> None:
         lines[f"{operation.stage:8}", line] += time
         kinds[f"{operation.stage:8}", f"{operation.primitive:20}", f"{operation.shape:20}", line] += time
     total = sum(times.values())
-    print(f"{total:.0f} us per trial and step, on one core")
+    print(f"{total:.0f} us per trial and step")
     for title, table in (("By line of the source", lines), ("By operation", kinds)):
         print(f"\n{title}, down to {LEAST_SHARE:.1%} of the time:")
         for words, time in sorted(table.items(), key=lambda item: -item[1]):
@@ -131,9 +133,16 @@ def show(times: dict[str, float], program: dict[str, Operation]) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures which operations the time of a training step is spent on.")
+    parser.add_argument("--seeds", type=int, default=4, help="trials to train")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="keep the trace, for ui.perfetto.dev")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        events, program = trace(Path(folder))
-    trial_steps = SEEDS * EXAMPLES // BATCH
+        events, program = trace(Path(folder), options.seeds)
+        if options.trace:
+            (path,) = Path(folder).glob("**/*.trace.json.gz")
+            shutil.copy(path, options.trace)
+    trial_steps = options.seeds * EXAMPLES // BATCH
     show({name: time / trial_steps for name, time in self_times(events).items()}, program)
 
 

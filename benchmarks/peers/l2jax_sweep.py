@@ -1,6 +1,7 @@
 """l2jax: all trials in one `Sweep`.
 
-The variant "deeper" trains a user's own Flax network with `l2jax.ops`.
+The variant "deeper" trains a user's own Flax network with `l2jax.ops`. On a GPU, variants are precisions: "tf32",
+"float32", "bfloat16".
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import flax_cnn
+import jax
 import numpy as np
 from flax import nnx
 from peer import read_job, serve
@@ -22,6 +24,8 @@ def deeper(rngs: nnx.Rngs) -> nnx.Module:
 
 def main() -> None:
     job = read_job()
+    if job.variant == "float32":
+        jax.config.update("jax_default_matmul_precision", "highest")
     images, labels = job.load()
     # A sweep holds out at least one example: here one more than the other peers have.
     dataset = l2jax.Dataset("digits", np.append(images, images[:1], 0), np.append(labels, labels[:1]), num_classes=10)
@@ -34,6 +38,7 @@ def main() -> None:
         train_size=len(images),
         val_size=1,
         trials_at_once=len(job.l2),
+        bfloat16=job.variant == "bfloat16",
     )
     sweep = l2jax.Sweep(config, dataset, model=deeper if job.variant == "deeper" else None)
     epochs = sweep.epochs()

@@ -26,6 +26,7 @@ class Peer:
       needs: packages that may not be installed.
       variant: for a script that knows several ways to train.
       process_per_core: the trials are divided among one process per core, each with one thread.
+      processes: the trials are divided among this many processes, which share the cores.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Peer:
     needs: tuple[str, ...] = ()
     variant: str = ""
     process_per_core: bool = False
+    processes: int = 1
 
     @property
     def num_trials(self) -> int:
