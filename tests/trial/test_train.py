@@ -105,7 +105,7 @@ def halving_sgd(learning_rate):
 def trained_kernel(trial, epoch, examples):
     options = {"network": stateless(Linear()), "optimizer": halving_sgd}
     state = train.init(trial, **options)
-    options["batch_size"] = BATCH
+    options |= {"batch_size": BATCH, "sizes": (NUM_EXAMPLES,)}
     state, _ = train.train_epoch(state, trial, epoch, examples, **options)
     return plain.kernels(state.params)[0]
 
@@ -176,7 +176,7 @@ def test_on_blank_images_each_step_scales_the_kernels():
         lambda p: (rng.normal(0, 0.1, p.shape) * (p.ndim > 1)).astype(np.float32), nnx.state(network)
     )
     rate = 0.125
-    options = {"network": stateless(network), "optimizer": optax.sgd, "batch_size": 4}
+    options = {"network": stateless(network), "optimizer": optax.sgd, "batch_size": 4, "sizes": (22,)}
     one_epoch = as_in_sweeps(functools.partial(train.train_epoch, **options))
     bias = np.zeros(10)
     for epoch in (1, 2):
