@@ -1,4 +1,4 @@
-"""PyTorch on a GPU, one trial after the other: the data on the device, channels_last, Adam fused, a step one CUDA graph.
+"""PyTorch on a GPU, one trial after the other: data on the device, channels_last, Adam fused, a step one CUDA graph.
 
 The variant is the precision: "float32", "tf32" or "bfloat16" (autocast). Without a GPU there is no graph.
 """

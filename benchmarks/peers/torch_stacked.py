@@ -1,4 +1,4 @@
-"""PyTorch on a GPU, all trials in one step: stacked parameters, one stacked Adam, compiled, and captured as a CUDA graph.
+"""PyTorch on a GPU, all trials in one step: stacked parameters, one stacked Adam, compiled, and one CUDA graph.
 
 The variant is a way to compute and a precision, such as "columns bfloat16". The ways:
 
