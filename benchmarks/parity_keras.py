@@ -82,7 +82,7 @@ def steps(dataset: l2jax.Dataset, c: float, adam: OptimizerFn) -> np.ndarray:
     optimizer = Optimizer(adam, Arguments(("learning_rate",)))
     penalty = default_penalty(params, "*", with_l1=False)
     functions = {"network": made, "optimizer": optimizer, "penalty": penalty}
-    one_step = jax.jit(functools.partial(train.train_epoch, **functions, batch_size=BATCH_SIZE))
+    one_step = jax.jit(functools.partial(train.train_epoch, **functions, batch_size=BATCH_SIZE, sizes=(BATCH_SIZE,)))
     state, objectives = train.TrainState(params, adam(LEARNING_RATE).init(params), model_state), []
     for start in range(0, len(labels), BATCH_SIZE):
         # An epoch of one batch is a step.

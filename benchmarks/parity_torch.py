@@ -70,7 +70,7 @@ def train_l2jax(dataset: l2jax.Dataset) -> tuple[dict[str, np.ndarray], dict[str
     state = train.init(trial, network=network, optimizer=optimizer)
     penalty = default_penalty(state.params, "*", with_l1=True)
     functions = {"network": network, "optimizer": optimizer, "penalty": penalty}
-    one_step = jax.jit(functools.partial(train.train_epoch, **functions, batch_size=BATCH_SIZE))
+    one_step = jax.jit(functools.partial(train.train_epoch, **functions, batch_size=BATCH_SIZE, sizes=(BATCH_SIZE,)))
 
     def arrays() -> dict[str, np.ndarray]:
         return {path: np.array(leaf) for path, leaf in (by_path(state.params) | by_path(state.model_state)).items()}

@@ -1,6 +1,6 @@
 """Measures which operations the time of a training step is spent on.
 
-    python benchmarks/profile_step.py [NETWORK]
+    python benchmarks/profile_step.py [NETWORK] [--seeds 4] [--trace FILE]
 
 NETWORK is one of `peers/flax_networks.py`; without it, the built-in network is trained.
 Traces one warm epoch of a small sweep with `jax.profiler` and adds up the time that each compiled operation itself
@@ -12,19 +12,20 @@ from, and whether it belongs to the forward or to the backward pass. The gradien
 
 from __future__ import annotations
 
+import argparse
 import collections
 import gzip
 import json
 import linecache
 import os
 import re
-import sys
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-EXAMPLES, BATCH, SEEDS = 640, 32, 4
+EXAMPLES, BATCH = 640, 32
 NETWORKS, TRAINING = ("l2jax/network/cnn.py", "benchmarks/peers/flax_networks.py"), "l2jax/trial/train.py"
 """Files whose lines operations are attributed to."""
 LEAST_SHARE = 0.005
@@ -51,7 +52,7 @@ class Operation(NamedTuple):
     opcode: str
 
 
-def trace(folder: Path, network: str) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
+def trace(folder: Path, network: str, seeds: int) -> tuple[list[dict[str, Any]], dict[str, Operation]]:
     """Trains a sweep of a network, the built-in one if "": the events of an epoch, and its operations by name."""
     # XLA reads its flags when JAX starts.
     os.environ["XLA_FLAGS"] = (
@@ -65,7 +66,7 @@ def trace(folder: Path, network: str) -> tuple[list[dict[str, Any]], dict[str, O
 
     images, labels = digits(EXAMPLES + 10, coloured=network not in ("", "article"))
     data = l2jax.Dataset("digits", images, labels, num_classes=10)
-    config = l2jax.SweepConfig(l2=(1e-3,), seeds=SEEDS, epochs=2, train_size=EXAMPLES, val_size=10, batch_size=BATCH)
+    config = l2jax.SweepConfig(l2=(1e-3,), seeds=seeds, epochs=2, train_size=EXAMPLES, val_size=10, batch_size=BATCH)
     for _ in l2jax.Sweep(config, data, model=MODELS[network] if network else None).epochs(profile=folder):
         pass
     (path,) = folder.glob("**/*.trace.json.gz")
@@ -135,7 +136,7 @@ def show(times: dict[str, float], program: dict[str, Operation]) -> None:
         opcode = name.rpartition(".")[0] if name.startswith("ynn") else operation.opcode
         opcodes[f"{operation.primitive:24}", f"as {opcode or 'unknown'}"] += time
     total = sum(times.values())
-    print(f"{total:.0f} us per trial and step, on one core")
+    print(f"{total:.0f} us per trial and step")
     for title, table in (("By line of the source", lines), ("By operation", kinds), ("As XLA runs them", opcodes)):
         print(f"\n{title}, down to {LEAST_SHARE:.1%} of the time:")
         for words, time in sorted(table.items(), key=lambda item: -item[1]):
@@ -144,9 +145,17 @@ def show(times: dict[str, float], program: dict[str, Operation]) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures which operations the time of a training step is spent on.")
+    parser.add_argument("network", nargs="?", default="", help="of peers/flax_networks.py (default: the built-in one)")
+    parser.add_argument("--seeds", type=int, default=4, help="trials to train")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="keep the trace, for ui.perfetto.dev")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        events, program = trace(Path(folder), *sys.argv[1:] or [""])
-    trial_steps = SEEDS * EXAMPLES // BATCH
+        events, program = trace(Path(folder), options.network, options.seeds)
+        if options.trace:
+            (path,) = Path(folder).glob("**/*.trace.json.gz")
+            shutil.copy(path, options.trace)
+    trial_steps = options.seeds * EXAMPLES // BATCH
     show({name: time / trial_steps for name, time in self_times(events).items()}, program)
 
 

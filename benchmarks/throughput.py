@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from side_by_side import figures
 from side_by_side.compare import all_is_well
+from side_by_side.gpu import GpuPlan
 from side_by_side.machine import machine
 from side_by_side.measure import log, measure
 from side_by_side.peers import Group, larger_network, more_trials, same_network
@@ -54,7 +55,9 @@ def write_digits(path: Path, num_examples: int, *, coloured: bool = False) -> No
     np.savez(path, images=images, labels=labels)
 
 
-def measure_group(group: Group, plan: Plan, *, examples: int, warm_up: int = 1, coloured: bool = False) -> Measured:
+def measure_group(
+    group: Group, plan: Plan | GpuPlan, *, examples: int, warm_up: int = 1, coloured: bool = False
+) -> Measured:
     """Measures the peers of a group on some of the embedded digits."""
     log(group.title)
     with tempfile.TemporaryDirectory() as folder:

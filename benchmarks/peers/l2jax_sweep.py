@@ -1,9 +1,13 @@
-"""l2jax: all trials in one `Sweep`, of the built-in network or of one in plain Flax."""
+"""l2jax: all trials in one `Sweep`, of the built-in network or of one in plain Flax.
+
+On a GPU, variants are precisions: "tf32", "float32", "bfloat16".
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 from flax_networks import NETWORKS
 from peer import read_job, serve
@@ -13,6 +17,8 @@ import l2jax
 
 def main() -> None:
     job = read_job()
+    if job.variant == "float32":
+        jax.config.update("jax_default_matmul_precision", "highest")
     images, labels = job.load()
     # A sweep holds out at least one example: here one more than the other peers have.
     dataset = l2jax.Dataset("digits", np.append(images, images[:1], 0), np.append(labels, labels[:1]), num_classes=10)
@@ -25,6 +31,7 @@ def main() -> None:
         train_size=len(images),
         val_size=1,
         trials_at_once=len(job.l2),
+        bfloat16=job.variant == "bfloat16",
     )
     sweep = l2jax.Sweep(config, dataset, model=NETWORKS[job.network] if job.network else None)
     epochs = sweep.epochs()

@@ -15,12 +15,12 @@ from torch import nn
 from torch_networks import NETWORKS
 
 
-def adam(model: nn.Module, l2: float, learning_rate: float) -> torch.optim.Optimizer:
+def adam(model: nn.Module, l2: float, learning_rate: float, capturable: bool = False) -> torch.optim.Optimizer:
     kernels = [param for param in model.parameters() if param.ndim > 1]
     biases = [param for param in model.parameters() if param.ndim == 1]
     # Adam adds weight_decay * kernel to the gradient: that is the gradient of l2 / 2 * sum(kernel**2).
     groups = [{"params": kernels, "weight_decay": l2}, {"params": biases}]
-    return torch.optim.Adam(groups, lr=learning_rate, fused=True)
+    return torch.optim.Adam(groups, lr=learning_rate, fused=True, capturable=capturable)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ class Peer:
       variant: for a script that knows several ways to train.
       network: for a script that knows several networks; the small CNN by default.
       process_per_core: the trials are divided among one process per core, each with one thread.
+      processes: the trials are divided among this many processes, which share the cores.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Peer:
     variant: str = ""
     network: str = ""
     process_per_core: bool = False
+    processes: int = 1
 
     @property
     def num_trials(self) -> int:

@@ -31,7 +31,7 @@ class PeerProcesses:
     def __init__(self, peer: Peer, data: Path):
         self._peer, self._processes = peer, []
         self._errors = tempfile.TemporaryFile("a+")  # noqa: SIM115 (closed by __exit__)
-        core_sets = [[core] for core in cores()] if peer.process_per_core else [cores()]
+        core_sets = [[core] for core in cores()] if peer.process_per_core else [cores()] * peer.processes
         for n, core_set in enumerate(core_sets):
             seeds = len(range(n, peer.seeds, len(core_sets)))
             if seeds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 
 from side_by_side.compare import flops_per_example, is_same_loss, loss_ratio, ratios
 from side_by_side.peers import Comparison
@@ -30,17 +31,14 @@ def markdown(record: Record) -> str:
         f"peak the machine does {_spread(gflops)} GFLOP/s."
         + f" Start-up: of {plan.starts_at_once} at a time." * (plan.starts_at_once > 1),
         "",
-        *table(HEADS, _peer_cells(record.same_network)),
+        *peers_table(record.same_network),
         "",
         "A larger network: convolutions 3x3 of 32, 64 and 128 filters, SAME, each with ReLU and 2x2 max-pooling, and a",
         f"dense layer, in plain Flax; {plan.few_examples} digits of 32x32, each in a colour of its own.",
         "",
-        *table(HEADS, _peer_cells(record.larger_network)),
+        *peers_table(record.larger_network),
         "",
-        *table(
-            ("rate of l2jax over that of", "", "at least", ""),
-            [_ratio_cells(comparison, ratios(row, others)) for comparison, row, others in record.comparisons],
-        ),
+        *ratios_table(record.comparisons),
         "",
         f"l2jax with more and more trials, each of {plan.few_examples} digits:",
         "",
@@ -49,6 +47,17 @@ def markdown(record: Record) -> str:
     rows = [row for measured in record.groups for row in measured.rows.values()]
     lines += [f"\n{row.name} failed: {row.failed}" for row in rows if row.failed]
     return "\n".join(lines)
+
+
+def peers_table(measured: Measured) -> list[str]:
+    """The rate, the costs and the loss of each peer of a group."""
+    return _table(HEADS, _peer_cells(measured))
+
+
+def ratios_table(comparisons: Iterable[tuple[Comparison, Row, list[Row]]]) -> list[str]:
+    """The ratios that are concluded from the rates, beside what they must be at least."""
+    cells = [_ratio_cells(comparison, ratios(row, others)) for comparison, row, others in comparisons]
+    return _table(("rate of l2jax over that of", "", "at least", ""), cells)
 
 
 def _peer_cells(measured: Measured) -> list[list[str]]:

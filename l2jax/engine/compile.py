@@ -44,16 +44,14 @@ def rewritten(network: Network, rules: Rules) -> Network:
 
 def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
     """Compiles the programs for a number of trials."""
-    network, batch_size = tuned_network(setup, tuning), setup.config.batch_size
-    last_batches = tuple(np.unique(setup.num_examples % batch_size).tolist()) if network.uses_batch else ()
     return compile_programs(
         put_per_trial(tree_take(setup.trials, range(num_trials)), setup.mesh, num_trials),
         setup.examples,
-        network=network,
+        network=tuned_network(setup, tuning),
         optimizer=setup.optimizer,
         penalty=setup.penalty,
-        batch_size=batch_size,
-        last_batches=last_batches,
+        batch_size=setup.config.batch_size,
+        sizes=tuple(np.unique(setup.num_examples).tolist()),
         evaluation_batch=EVALUATION_BATCH,
         mesh=setup.mesh,
         side_by_side=tuning.side_by_side,

@@ -46,7 +46,8 @@ def program_digests(setup: Setup) -> dict[str, str] | None:
         *(_text(functools.partial(_call, network.apply, train), params, state, images) for train in (True, False)),
     ]
     functions: dict[str, Any] = {"network": network, "optimizer": setup.optimizer, "penalty": penalty}
-    train_one = functools.partial(train_epoch, **functions, batch_size=batch_size)
+    sizes = tuple(np.unique(setup.num_examples).tolist())
+    train_one = functools.partial(train_epoch, **functions, batch_size=batch_size, sizes=sizes)
     number = jax.ShapeDtypeStruct((), np.int32)
     training = _text(train_one, abstract_state(setup), trial, number, _of_one_split(setup.examples))
     return {"model": _sha256(*calls), "optimizer": _sha256(*calls, training)}

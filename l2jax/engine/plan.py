@@ -154,11 +154,13 @@ def choose_tuning(setup: Setup) -> Tuning:
 
 
 def _seconds_per_epoch(setup: Setup, tuning: Tuning) -> float:
-    num_trials = len(setup.trials.seed)
+    num_trials, num_examples = len(setup.trials.seed), 16 * setup.config.batch_size
+    # 16 steps are enough to tell the ways apart.
+    setup = setup._replace(num_examples=np.minimum(setup.num_examples, num_examples))
     programs = compile_for(setup, num_trials, tuning)
     trials = put_per_trial(setup.trials, setup.mesh, num_trials)
     parts = np.array(setup.examples.parts)
-    parts[Part.TRAIN, :, 16 * setup.config.batch_size :] = -1  # 16 steps are enough to tell the ways apart
+    parts[Part.TRAIN, :, num_examples:] = -1
     examples = setup.examples._replace(parts=put_shared(parts, setup.mesh))
     state = programs.init(trials)
 

@@ -48,7 +48,7 @@ def compile_programs(
     optimizer: Optimizer,
     penalty: Penalty,
     batch_size: int,
-    last_batches: tuple[int, ...],
+    sizes: tuple[int, ...],
     evaluation_batch: int,
     mesh: Mesh,
     side_by_side: int,
@@ -56,12 +56,12 @@ def compile_programs(
     """Compiles for these trials, arrays (n,) where the number of devices in the mesh divides n.
 
     Args:
-      last_batches: as in `train_epoch`.
+      sizes: as in `train_epoch`.
       side_by_side: trials that a device works on at a time, as one batch of matrix products.
     """
     init_one = functools.partial(init, network=network, optimizer=optimizer)
     functions: dict[str, Any] = {"network": network, "penalty": penalty}
-    batches: dict[str, Any] = {"batch_size": batch_size, "last_batches": last_batches}
+    batches: dict[str, Any] = {"batch_size": batch_size, "sizes": sizes}
     train_one = functools.partial(train_epoch, optimizer=optimizer, **functions, **batches)
     evaluate_one = functools.partial(evaluate, batch_size=evaluation_batch, **functions)
 

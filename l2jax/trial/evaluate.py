@@ -64,7 +64,9 @@ def evaluate(
         return loss + jnp.where(mask, losses, 0).sum(), num_correct + (mask & correct).sum(dtype=jnp.int32), calibration
 
     zeros = jnp.float32(0), jnp.int32(0), jnp.zeros((3, BINS), jnp.float32)
-    num_batches = -(-size // batch_size)
+    # As many batches for every trial: a mask leaves out what a smaller part has not.
+    largest = (examples.parts[part] >= 0).sum(-1, dtype=jnp.int32).max()
+    num_batches = -(-largest // batch_size)
     loss, num_correct, calibration = lax.fori_loop(0, num_batches, add_batch, zeros)
     ece = calibration_error(calibration)
     return Evaluation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 from typing import NamedTuple, cast
 
 import jax
@@ -140,14 +141,16 @@ def train_epoch(
     optimizer: Optimizer,
     penalty: Penalty,
     batch_size: int,
-    last_batches: tuple[int, ...] = (),
+    sizes: tuple[int, ...],
 ) -> tuple[TrainState, EpochMeans]:
     """Trains on every example of the training part once, in a new order; the last batch may be smaller.
 
+    A mask leaves out what fills the last batch up. For networks that see the whole batch, it is exactly that size.
+
     Args:
       number: of the epoch, from 1. The order depends on it and on the seed.
-      last_batches: the sizes that a last batch can have, in ascending order, 0 for a whole one. Given, the last batch
-        is exactly that size, for networks that see the whole batch. Otherwise a mask leaves out what fills it up.
+      sizes: the numbers of examples that a training part can have, in ascending order; folds may differ by an example.
+        Known when this is compiled, they make the loop over steps one of known length, the same for all trials.
     """
     part = examples.parts[Part.TRAIN, trial.split_index]
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(trial.seed), 1), number)
@@ -182,14 +185,17 @@ def train_epoch(
         return step(carry, lax.dynamic_slice_in_dim(order, size - batch_size, batch_size)) if batch_size else carry
 
     carry = state, EpochMeans(jnp.float32(0), jnp.float32(0))
-    if last_batches:
-        carry = lax.fori_loop(0, size // batch_size, whole_batch, carry)
-        which = jnp.searchsorted(jnp.array(last_batches), size % batch_size)
-        carry = lax.switch(which, [functools.partial(last_batch, size) for size in last_batches], carry)
+    if network.uses_batch:
+        num_whole = sizes[0] // batch_size
+        carry = lax.fori_loop(0, num_whole, whole_batch, carry)
+        rests = [functools.partial(last_batch, s - num_whole * batch_size) for s in sizes]
+        carry = lax.switch(jnp.searchsorted(jnp.array(sizes), size), rests, carry)
     else:
-        # Folds may differ by an example, so the number of steps is the trial's own, and no step is without an example.
-        num_batches = -(-size // batch_size)
-        carry = lax.fori_loop(0, num_batches, whole_batch, carry)
+        num_steps = math.ceil(sizes[0] / batch_size)
+        carry = lax.fori_loop(0, num_steps, whole_batch, carry)
+        if sizes[-1] > num_steps * batch_size:  # then some trials take a step more
+            one_more = functools.partial(whole_batch, jnp.int32(num_steps))
+            carry = lax.cond(size > num_steps * batch_size, one_more, lambda carry: carry, carry)
     state, sums = carry
     return state, EpochMeans(sums.objective / size, sums.accuracy / size)
 

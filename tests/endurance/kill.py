@@ -32,9 +32,10 @@ def start(run_dir: Path, full: bool) -> subprocess.Popen:
         "JAX_COMPILATION_CACHE_DIR": str(run_dir.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
-    environment = {"PYTHONPATH": PATHS, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    cpu = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}  # unless JAX_PLATFORMS asks for another device
     words = [sys.executable, __file__, "--child", str(run_dir), *(["--full"] if full else [])]
-    return subprocess.Popen(words, env=cache | os.environ | environment, stderr=subprocess.PIPE)
+    environment = cache | cpu | os.environ | {"PYTHONPATH": PATHS}
+    return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
 
 
 def child(run_dir: Path, full: bool) -> int:

@@ -252,9 +252,11 @@ def test_a_restored_sweep_is_bitwise_the_same(small, six_trials, tmp_path):
     assert sweep.results().data.identical(six_trials)
 
 
-def test_folds_whose_last_batches_differ_train_as_alone(small):
-    """150 examples in 4 folds leave 112 or 113 to train on: last batches of 16 or 17."""
-    folds = l2jax.sweep([0.01], 1, dataset=small, model=BatchNorm, folds=4, **OPTIONS)
+@pytest.mark.parametrize("batch_size", [32, 16])
+def test_folds_whose_last_batches_differ_train_as_alone(small, batch_size):
+    """150 examples in 4 folds leave 112 or 113 to train on: last batches of 16 or 17, or none or one of 1."""
+    options = OPTIONS | {"batch_size": batch_size}
+    folds = l2jax.sweep([0.01], 1, dataset=small, model=BatchNorm, folds=4, **options)
     config = SweepConfig(**folds.config["sweep"])
     for fold in range(4):
         plain_loop = functools.partial(train_nnx, BatchNorm, optax.adam, fold=fold)

@@ -273,11 +273,11 @@ OTHERS = {
     ),
     "another optimizer": (
         {"optimizer": functools.partial(optax.adam, b1=0.8)},
-        "optimizer: got one that computes something else; accepted: that of the run to resume with its penalty, as they were",
+        "optimizer: got one that computes something else; accepted: that of the run to resume",
     ),
     "another optimizer's state": (
         {"optimizer": optax.sgd},
-        "optimizer: got one that computes something else; accepted: that of the run to resume with its penalty, as they were",
+        "optimizer: got one that computes something else; accepted: that of the run to resume",
     ),
 }
 

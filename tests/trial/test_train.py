@@ -144,7 +144,7 @@ def halving_sgd(learning_rate):
 def trained_kernel(trial, epoch, examples):
     options = {"network": stateless(Linear()), "optimizer": Optimizer(halving_sgd, Arguments(("learning_rate",)))}
     state = train.init(trial, **options)
-    options |= {"penalty": l2_on_all(Linear()), "batch_size": BATCH}
+    options |= {"penalty": l2_on_all(Linear()), "batch_size": BATCH, "sizes": (NUM_EXAMPLES,)}
     state, _ = train.train_epoch(state, trial, epoch, examples, **options)
     return plain.kernels(state.params)[0]
 
@@ -215,7 +215,8 @@ def test_on_blank_images_each_step_scales_the_kernels():
         lambda p: (rng.normal(0, 0.1, p.shape) * (p.ndim > 1)).astype(np.float32), nnx.state(network)
     )
     rate = 0.125
-    options = {"network": stateless(network), "optimizer": SGD, "penalty": l2_on_all(network), "batch_size": 4}
+    options = {"network": stateless(network), "optimizer": SGD, "penalty": l2_on_all(network)}
+    options |= {"batch_size": 4, "sizes": (22,)}
     one_epoch = as_in_sweeps(functools.partial(train.train_epoch, **options))
     bias = np.zeros(10)
     for epoch in (1, 2):
