@@ -51,13 +51,13 @@ def markdown(record: Record) -> str:
 
 def peers_table(measured: Measured) -> list[str]:
     """The rate, the costs and the loss of each peer of a group."""
-    return _table(HEADS, _peer_cells(measured))
+    return table(HEADS, _peer_cells(measured))
 
 
 def ratios_table(comparisons: Iterable[tuple[Comparison, Row, list[Row]]]) -> list[str]:
     """The ratios that are concluded from the rates, beside what they must be at least."""
     cells = [_ratio_cells(comparison, ratios(row, others)) for comparison, row, others in comparisons]
-    return _table(("rate of l2jax over that of", "", "at least", ""), cells)
+    return table(("rate of l2jax over that of", "", "at least", ""), cells)
 
 
 def _peer_cells(measured: Measured) -> list[list[str]]:
