@@ -342,7 +342,7 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
 
 
 def test_quiet_prints_nothing(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(session, "plot", SimpleNamespace(figures=lambda _: []))  # to draw takes seconds
+    monkeypatch.setattr(session, "plot", SimpleNamespace(drawings=lambda _: {}))  # to draw takes seconds
     monkeypatch.setattr(session, "write_report", lambda *_: None)
     assert cli.main([*TINY, "--epochs", "1", "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")

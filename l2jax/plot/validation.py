@@ -19,8 +19,10 @@ from l2jax.plot.style import (
     SINGLE_TRIAL,
     TRAINING,
     VALIDATION,
+    StyledFigure,
     axis_label,
     finish,
+    in_own_style,
     say_that_all_diverged,
     trials_drawn,
 )
@@ -30,6 +32,7 @@ from l2jax.results.metrics import METRICS
 from l2jax.results.results import Results
 
 
+@in_own_style
 def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """Validation loss, its gap to training loss, and accuracy at the last epoch, against the strength.
 
@@ -63,7 +66,7 @@ def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Fi
 
 
 def _new_axes(results: Results) -> list[Axes]:
-    figure = Figure(figsize=(12, 4.6), layout=ConstrainedLayoutEngine(wspace=0.05))
+    figure = StyledFigure(figsize=(12, 4.6), layout=ConstrainedLayoutEngine(wspace=0.05))
     num_epochs = results.data.sizes["epoch"]
     after = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"
     figure.suptitle(f"After {after}: {trials_drawn(results, 'mean and standard error')}")

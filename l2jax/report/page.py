@@ -51,7 +51,7 @@ def write_report(runs: Mapping[str, Results], path: Path) -> None:
       runs: results by name, such as that of the run folder. Names, and all that results hold, may be any text.
       path: of the file, which appears whole or not at all.
     """
-    write_whole(path, render(runs).encode())
+    write_whole(path, render(runs).encode(errors="backslashreplace"))  # a file's name may be no Unicode
 
 
 def render(runs: Mapping[str, Results]) -> str:

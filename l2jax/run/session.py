@@ -7,11 +7,10 @@ import dataclasses
 import io
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from l2jax.engine.describe import described_data
 from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.sweep import Sweep
 from l2jax.errors import InvalidInputError, reason
+from l2jax.plot.style import own_style
 from l2jax.report.page import write_report
 from l2jax.results.files import CONFIG, config_json
 from l2jax.results.refine import next_strengths
@@ -32,10 +32,14 @@ from l2jax.run.folder import make_folder, make_run_dir
 from l2jax.run.lock import locked
 from l2jax.run.metrics_log import metrics_log
 from l2jax.run.options import RunOptions
+from l2jax.run.output import progress_console, results_console, say
 from l2jax.run.parameters import params_file
 from l2jax.run.signals import stop_signals
 from l2jax.run.tensorboard import event_files
 from l2jax.run.terminal import load_with_progress, print_results, progress_bar, show_compilation, warnings_on
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Observer = Callable[[EpochRecord], None]
 
@@ -64,7 +68,7 @@ def run(config: SweepConfig, options: RunOptions) -> int:
       InputError: for what cannot be used; no folder is left behind.
     """
     # Progress goes to stderr and results to stdout, so that each can be redirected.
-    console = Console(stderr=True, quiet=options.quiet, highlight=False)
+    console = progress_console(quiet=options.quiet)
     with warnings_on(console):
         dataset = load_with_progress(config, console)
         sweep = Sweep(config, dataset)
@@ -77,24 +81,34 @@ def run(config: SweepConfig, options: RunOptions) -> int:
             session = Session(run_dir, Checkpoints(run_dir), options, console, signals)
             if options.resume:
                 _restore(sweep, session)
-            results = _train_and_save(sweep, session)
+            results, failed = _train_and_save(sweep, session)
             for _ in range(options.refine):
                 refined = _refine(sweep, results, console)
                 if refined is None:
                     break
                 sweep = refined
                 _restore(sweep, session)
-                results = _train_and_save(sweep, session)
+                results, failed = _train_and_save(sweep, session)
     except OSError as error:
         left = f"what was written before is intact: --resume {run_dir}" if run_dir.exists() else "the folder is gone"
-        print(f"error: {run_dir}: {reason(error)}; {left}", file=sys.stderr)
+        say(f"error: {run_dir}: {reason(error)}; {left}")
         return 1
-    print_results(results, run_dir, Console(quiet=options.quiet, highlight=False))
-    return _exit_code(sweep, results, signals)
+    try:
+        with results_console(quiet=options.quiet) as console:
+            print_results(results, run_dir, console)
+    except OSError as error:
+        failed.insert(0, str(error))
+    if failed:
+        say(f"error: {run_dir}: the results are saved; not written: {', '.join(failed)}")
+    return _exit_code(sweep, results, signals) or bool(failed)
 
 
-def _train_and_save(sweep: Sweep, session: Session) -> Results:
-    """Trains until the last epoch or a signal. Observers see the record of each epoch, in this order."""
+def _train_and_save(sweep: Sweep, session: Session) -> tuple[Results, list[str]]:
+    """Trains until the last epoch or a signal. Observers see the record of each epoch, in this order.
+
+    Returns:
+      The results, which are saved, and the files that could not be written, with the reasons.
+    """
     run_dir, options, console = session.run_dir, session.options, session.console
     write_with_sums(run_dir, {CONFIG: config_json(sweep.description())})
     with contextlib.ExitStack() as stack:
@@ -112,8 +126,7 @@ def _train_and_save(sweep: Sweep, session: Session) -> Results:
                     break
     with console.status("testing, saving, drawing"):
         results = sweep.results()
-        _save(results, sweep, session)
-    return results
+        return results, _save(results, sweep, session)
 
 
 def _checkpointing(sweep: Sweep, session: Session) -> Observer:
@@ -163,18 +176,39 @@ def _refine(sweep: Sweep, results: Results, console: Console) -> Sweep | None:
     return Sweep(dataclasses.replace(sweep.config, l2=(*sweep.config.l2, *new)), sweep.dataset)
 
 
-def _save(results: Results, sweep: Sweep, session: Session) -> None:
-    run_dir, options = session.run_dir, session.options
-    for name, figure in plot.figures(results):
-        for file_format in {"png", options.figures}:
-            content = io.BytesIO()
-            figure.savefig(content, format=file_format, dpi=150)
-            write_whole(run_dir / f"{name}.{file_format}", content.getvalue())
-    for keep in {"best", options.keep}:
-        with contextlib.suppress(ValueError):  # no trial has finished without diverging
-            write_whole(run_dir / f"{keep}_params.npz", params_file(keep, results, sweep, session.checkpoints))
+def _save(results: Results, sweep: Sweep, session: Session) -> list[str]:
+    """Saves the results, and then every other file whether or not one fails: returns those that do, and why."""
+    run_dir, options, failed = session.run_dir, session.options, list[str]()
     results.save(run_dir)
-    write_report({str(run_dir): results}, run_dir / "report.html")
+
+    def attempt(name: str, write: Callable[[Path], object]) -> None:
+        try:
+            write(run_dir / name)
+        except Exception as error:  # of any library that has a part in it
+            failed.append(f"{name} ({reason(error)})")
+
+    kept = {"best", options.keep}
+    try:
+        results.best_trial()
+    except ValueError:  # no trial has finished without diverging
+        kept.discard("best")
+    for keep in kept:
+        attempt(
+            f"{keep}_params.npz",
+            lambda path, keep=keep: write_whole(path, params_file(keep, results, sweep, session.checkpoints)),
+        )
+    for name, draw in plot.drawings(results).items():
+        for file_format in {"png", options.figures}:
+            attempt(f"{name}.{file_format}", lambda path, draw=draw: _write_figure(draw, path))
+    attempt("report.html", lambda path: write_report({str(run_dir): results}, path))
+    return failed
+
+
+def _write_figure(draw: Callable[[], Figure], path: Path) -> None:
+    content = io.BytesIO()
+    with own_style():
+        draw().savefig(content, format=path.suffix.removeprefix("."), dpi=150)
+    write_whole(path, content.getvalue())
 
 
 def _warn_of_rounding(sweep: Sweep, console: Console) -> None:
@@ -187,9 +221,9 @@ def _warn_of_rounding(sweep: Sweep, console: Console) -> None:
 def _exit_code(sweep: Sweep, results: Results, signals: list[int]) -> int:
     if sweep.epochs_left:
         done = sweep.ledger.num_records
-        print(f"interrupted: saved the {done} of {done + sweep.epochs_left} epochs that are complete", file=sys.stderr)
+        say(f"interrupted: saved the {done} of {done + sweep.epochs_left} epochs that are complete")
         return 128 + (signals[0] if signals else signal.SIGINT)
     if results.data["diverged"].all():
-        print("error: every trial diverged: lower --learning-rate or --l2", file=sys.stderr)
+        say("error: every trial diverged: lower --learning-rate or --l2")
         return 1
     return 0

@@ -23,6 +23,7 @@ from l2jax.results.metrics import ALL_METRICS
 from l2jax.results.results import Results
 from l2jax.results.verdict import verdict
 from l2jax.results.words import number, setting
+from l2jax.run.output import can_show
 
 
 @contextlib.contextmanager
@@ -98,7 +99,8 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     """
     results = results.along_l2()
     replicates = "seeds and folds" if "fold" in results.data.dims else "seeds"
-    title = f"epoch {results.data.sizes['epoch']}: mean over {replicates} ± standard error"
+    plus_minus = "±" if can_show("±", console) else "+-"
+    title = f"epoch {results.data.sizes['epoch']}: mean over {replicates} {plus_minus} standard error"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("l2", *(ALL_METRICS[name].heading or ALL_METRICS[name].name for name in COLUMNS)):
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
@@ -107,7 +109,7 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     settings = results.settings_table()
     for l2, row in zip(settings.index.tolist(), settings.to_dict("records"), strict=True):
         cells = [_cell(row[name], ".1%" if ALL_METRICS[name].percent else ".4f") for name in COLUMNS]
-        cells[0] += _cell(row["val_loss_se"], ".4f", before=" ± ")
+        cells[0] += _cell(row["val_loss_se"], ".4f", before=f" {plus_minus} ")
         last = f"{row['num_diverged']:.0f} diverged" if row["num_diverged"] else rules.get(l2, "")
         table.add_row(number(l2), *cells, last, style="bold" if l2 in rules else "")
     console.print(table)
