@@ -45,6 +45,14 @@ def _one(read: Callable[[str], object]) -> Callable[[list[str]], object]:
     return read_words
 
 
+def _number(word: str) -> int | float:
+    """A whole number, or a fraction."""
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)
+
+
 def _show(default: object, none: str = "none") -> list[str]:
     """Writes the default of an option, and None in its own word."""
     if isinstance(default, tuple):
@@ -169,6 +177,11 @@ def parse(argv: Sequence[str]) -> Command | None:
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], FLAGS.values(), n=1)
         raise InvalidInputError("command line", unknown[0], " or ".join([*near, "what --help lists"]))
+    given = [word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")]
+    if twice := [option for option in dict.fromkeys(given) if given.count(option) > 1]:
+        raise InvalidInputError(
+            twice[0].removeprefix("--").replace("-", "_"), "it twice", "once, with all of its values behind it"
+        )
     if options.recipe not in RECIPES:  # of several words, the first may be one
         raise InvalidInputError("recipe", options.recipe, ", ".join(RECIPES))
     if options.list_recipes:
@@ -190,9 +203,12 @@ def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         get_origin(SweptValues): ("FLOAT ...", tuple),
         int: ("INT", _one(int)),
         int | None: ("INT|all", _one(lambda word: None if word == "all" else int(word))),
-        int | Literal["auto"] | None: ("INT|all|auto", _one(lambda word: None if word == "all" else int(word))),
+        int | float | Literal["auto"] | None: (
+            "NUMBER|all|auto",
+            _one(lambda word: None if word == "all" else _number(word)),
+        ),
         float: ("FLOAT", _one(float)),
-        int | str | None: ("INT|test", _one(lambda word: word if word == "test" else int(word))),
+        int | float | str | None: ("NUMBER|test", _one(lambda word: word if word == "test" else _number(word))),
         str: ("NAME", _one(str)),
         str | None: ("PATH", _one(str)),
         Path | None: ("PATH", _one(Path)),

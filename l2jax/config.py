@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import operator
@@ -50,9 +51,9 @@ class SweepConfig:
       learning_rate: Learning rates of Adam; same syntax as --l2.
       weight_decay: Decoupled weight decays, as in AdamW.
       label_smoothing: Label smoothings; same syntax as --l2.
-      train_size: Training examples per trial; with folds, in all folds together.
+      train_size: Training examples per trial, or a fraction; with folds, in all folds together.
         "auto": 400 of mnist_small, all of other data sets.
-      val_size: Examples held out; "test": the test set instead.
+      val_size: Examples held out, or a fraction; "test": the test set instead.
       folds: Cross-validation folds; 1 holds out --val-size.
       label_noise: Fraction of training labels made wrong.
       dataset: Data set of tensorflow-datasets; path to .npz, images.
@@ -76,8 +77,8 @@ class SweepConfig:
     label_smoothing: SweptValues = _swept(
         "label_smoothing", 0.0, Hyperparameter("label smoothing", 0, 1, below_high=True)
     )
-    train_size: int | Literal["auto"] | None = "auto"
-    val_size: int | str | None = 400
+    train_size: int | float | Literal["auto"] | None = "auto"
+    val_size: int | float | str | None = 400
     folds: int = 1
     label_noise: float = 0.0
     dataset: str = EMBEDDED
@@ -103,6 +104,8 @@ class SweepConfig:
                 accepted, extends = f"{then} of the run to resume, or more", then <= now
             else:
                 accepted, extends = f"{then}, as in the run to resume", then == now or option in EXECUTION_OPTIONS
+                # Two paths may lead to the same examples, whose checksum is compared once they are read.
+                extends |= option == "dataset" and (is_dataset_path(then) or is_dataset_path(now))
             if not extends:
                 raise InvalidInputError(option, now, accepted)
 
@@ -113,7 +116,7 @@ class SweepConfig:
             train_size = EMBEDDED_TRAIN_SIZE if dataset == EMBEDDED else None
         checked: dict[str, Any] = {
             "dataset": dataset,
-            "train_size": _optional_count("train_size", train_size),
+            "train_size": None if train_size is None else _size("train_size", train_size),
             "image_size": _optional_count("image_size", self.image_size),
             "seeds": _count("seeds", self.seeds, most=MAX_TRIALS),
             "epochs": _count("epochs", self.epochs, most=MAX_EPOCHS),
@@ -128,7 +131,7 @@ class SweepConfig:
         if checked["folds"] > 1:
             checked["val_size"] = None
         elif self.val_size != "test":
-            checked["val_size"] = _count("val_size", self.val_size, alternative=' or "test"')
+            checked["val_size"] = _size("val_size", self.val_size, alternative=', "test"')
         if self.data_dir is not None:
             checked["data_dir"] = _path("data_dir", self.data_dir)
         for option, value in checked.items():
@@ -136,7 +139,7 @@ class SweepConfig:
         if self.num_trials > MAX_TRIALS:
             accepted = f"at most {MAX_TRIALS} trials (settings times seeds times folds)"
             raise InvalidInputError("seeds", self.seeds, accepted)
-        if checked["train_size"] and self.batch_size > checked["train_size"]:
+        if isinstance(self.train_size, int) and self.batch_size > self.train_size:
             raise InvalidInputError("batch_size", self.batch_size, f"at most train_size, {self.train_size}")
 
     @property
@@ -176,6 +179,14 @@ def _optional_count(option: str, value: object) -> int | None:
     return None if value is None else _count(option, value)
 
 
+def _size(option: str, value: object, alternative: str = "") -> int | float:
+    """A number of examples, or a fraction of them all."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(value, str) and 0 < float(value) < 1:  # type: ignore[arg-type]
+            return float(value)  # type: ignore[arg-type]
+    return _count(option, value, alternative=f"{alternative} or a fraction of all examples")
+
+
 def _fraction(option: str, value: object) -> float:
     try:
         fraction = float(value)  # type: ignore[arg-type]
@@ -194,6 +205,11 @@ def _dataset(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidInputError("dataset", value, "the name of a data set, or a path")
     return value
+
+
+def is_dataset_path(name: str) -> bool:
+    """Whether the name of a data set is a path: begins with "/", "./", "../" or "~", or ends in ".npz"."""
+    return bool(re.match(r"\.{0,2}/|\.{1,2}$|~|.*\.npz$", name))
 
 
 def _path(option: str, value: object) -> str:

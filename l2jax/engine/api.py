@@ -30,8 +30,8 @@ def sweep(
     learning_rate: Values = SweepConfig.learning_rate,
     weight_decay: Values = SweepConfig.weight_decay,
     label_smoothing: Values = SweepConfig.label_smoothing,
-    train_size: int | Literal["auto"] | None = SweepConfig.train_size,
-    val_size: int | Literal["test"] | None = 400,
+    train_size: float | Literal["auto"] | None = SweepConfig.train_size,
+    val_size: float | Literal["test"] | None = 400,
     folds: int = SweepConfig.folds,
     label_noise: float = SweepConfig.label_noise,
     image_size: int | None = SweepConfig.image_size,
@@ -63,9 +63,9 @@ def sweep(
       learning_rate: learning rates, which `optimizer` gets.
       weight_decay: decoupled weight decays, as in AdamW, of kernels.
       label_smoothing: the part of a label that is spread over all classes.
-      train_size: training examples per trial; with folds, in all folds together. None: all; "auto": 400 of
-        "mnist_small" given by name, otherwise all.
-      val_size: examples held out for validation; "test": the test set instead.
+      train_size: training examples per trial, or a fraction of all; with folds, in all folds together. None: all;
+        "auto": 400 of "mnist_small" given by name, otherwise all.
+      val_size: examples held out for validation, or a fraction of all; "test": the test set instead.
       folds: cross-validation folds; 1 holds out `val_size` examples.
       label_noise: fraction of the training labels to make wrong.
       image_size: pixels per side, to which the images of a folder are brought; see `load_dataset`.

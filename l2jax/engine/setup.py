@@ -14,6 +14,7 @@ from l2jax.data.dataset import Dataset
 from l2jax.engine.devices import make_mesh, put_shared, use_every_core
 from l2jax.engine.examples import make_examples, warn_of_classes
 from l2jax.engine.grid import make_trials
+from l2jax.engine.surroundings import check_process
 from l2jax.errors import InvalidInputError
 from l2jax.network.cnn import default_model
 from l2jax.network.model import ModelFn, check_network, make_network, model_name
@@ -38,6 +39,7 @@ class Setup(NamedTuple):
       num_examples: (T,), in the training part of each trial.
       layers: the names of the layers that have a kernel.
       num_params: of one network.
+      warnings: what a person should know of the data.
     """
 
     config: SweepConfig
@@ -52,6 +54,7 @@ class Setup(NamedTuple):
     num_examples: np.ndarray
     layers: tuple[str, ...]
     num_params: int
+    warnings: tuple[str, ...]
 
 
 def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | None, optimizer: OptimizerFn) -> Setup:
@@ -61,6 +64,7 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
       InputError: if they do not.
     """
     use_every_core(config.devices)
+    check_process()
     if own_model is not None and config.bfloat16:
         accepted = "l2jax.CNN, or layers with dtype=jnp.bfloat16"
         raise InvalidInputError("bfloat16", "a model of your own", accepted)
@@ -82,7 +86,7 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
     steps_per_epoch = math.ceil(num_examples.max() / config.batch_size)
     optimizer = bind_steps(optimizer, steps_per_epoch=steps_per_epoch, num_epochs=config.epochs)
     optimizer = bind_learning_rate(optimizer, config.learning_rate, params)
-    warn_of_classes(examples, dataset)
+    warnings = warn_of_classes(examples, dataset)
     mesh = make_mesh(config.num_trials, config.devices)
     return Setup(
         config,
@@ -97,4 +101,5 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
         num_examples=num_examples[trials.split_index],
         layers=tuple(jax.eval_shape(sums_of_squares, params)),
         num_params=sum(param.size for param in jax.tree.leaves(params)),
+        warnings=warnings,
     )

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, ParamSpec, TypeVar
+import os
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
 import jax
-from jax.sharding import AbstractMesh, use_abstract_mesh
+import numpy as np
+from jax.sharding import Mesh
+
+from l2jax.errors import InvalidInputError, reason
 
 P, R, Y = ParamSpec("P"), TypeVar("R"), TypeVar("Y")
+
+NO_MESH = Mesh(np.empty((), object), ())
+"""As JAX has it where no mesh is set. The programs of the engine name their own."""
 
 
 @contextlib.contextmanager
@@ -31,7 +38,7 @@ def own_jax() -> Iterator[None]:
             jax.default_prng_impl("threefry2x32"),
             jax.threefry_partitionable(True),
             jax.transfer_guard("allow"),
-            use_abstract_mesh(AbstractMesh((), ())),
+            jax.set_mesh(NO_MESH),
         ):
             stack.enter_context(setting)
         yield
@@ -62,3 +69,37 @@ def each_in_own_jax(function: Callable[P, Iterator[Y]]) -> Callable[P, Iterator[
             yield item
 
     return run
+
+
+def check_process() -> None:
+    """Checks that this process can compute: JAX finds devices, and did not start before the process was forked.
+
+    Raises:
+      InputError: if it cannot.
+    """
+    if has_broken_jax:
+        accepted = 'a process that is not forked from one in which JAX runs: multiprocessing.get_context("spawn")'
+        raise InvalidInputError("process", os.getpid(), accepted)
+    try:
+        jax.local_devices()
+    except Exception as error:  # JAX has several for a platform that is not there
+        platforms = jax.config.values["jax_platforms"]
+        if platforms is None:
+            raise
+        accepted = f"a platform that JAX finds here, such as cpu ({reason(error)})"
+        raise InvalidInputError("JAX_PLATFORMS", platforms, accepted) from None
+
+
+has_broken_jax: list[bool] = []
+
+
+def _after_fork() -> None:
+    """Notes in a new process whether it has a JAX whose threads were left behind, which would wait for them forever."""
+    try:
+        jax.config.update("jax_num_cpu_devices", jax.config.values["jax_num_cpu_devices"])
+    except RuntimeError:  # raised if JAX has started
+        has_broken_jax.append(True)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2jax.atomic import read_checked, write_with_sums
-from l2jax.config import SweepConfig
+from l2jax.config import SweepConfig, is_dataset_path
 from l2jax.errors import InvalidInputError, reason
 from l2jax.results.metrics import RENAMED
 
@@ -32,10 +32,22 @@ def read_config(run_dir: str | os.PathLike[str]) -> SweepConfig:
       InputError: if the folder does not hold one.
     """
     try:
-        return SweepConfig(**json.loads(read_checked(Path(run_dir), CONFIG))["sweep"])
+        description = json.loads(read_checked(Path(run_dir), CONFIG))
+        return SweepConfig(**description["sweep"] | _found_again(description))
     except Exception as error:  # the JSON may have any form
         accepted = f"a run folder with the {CONFIG} of a sweep ({reason(error)})"
         raise InvalidInputError("resume", run_dir, accepted) from error
+
+
+def _found_again(description: dict) -> dict[str, str]:
+    """The data of a run, where they lay on a path relative to the folder in which it was started, and not to this."""
+    sweep, folder, found = description["sweep"], description.get("working_folder"), {}
+    for option in ("dataset", "data_dir"):
+        path = sweep.get(option)
+        is_path = path and (option == "data_dir" or is_dataset_path(path))
+        if folder and is_path and not Path(path).expanduser().exists() and (moved := Path(folder, path)).exists():
+            found[option] = str(moved)
+    return found
 
 
 def write_files(run_dir: str | os.PathLike[str], data: xr.Dataset, config: dict, summary: pd.DataFrame) -> None:

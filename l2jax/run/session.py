@@ -36,7 +36,14 @@ from l2jax.run.output import progress_console, results_console, say
 from l2jax.run.parameters import params_file
 from l2jax.run.signals import stop_signals
 from l2jax.run.tensorboard import event_files
-from l2jax.run.terminal import load_with_progress, print_results, progress_bar, show_compilation, warnings_on
+from l2jax.run.terminal import (
+    load_with_progress,
+    make_sweep,
+    print_results,
+    progress_bar,
+    show_compilation,
+    warnings_on,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +78,7 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     console = progress_console(quiet=options.quiet)
     with warnings_on(console):
         dataset = load_with_progress(config, console)
-        sweep = Sweep(config, dataset)
+        sweep = make_sweep(lambda: Sweep(config, dataset), console)
     _warn_of_rounding(sweep, console)
     if options.profile:
         make_folder("profile", options.profile)

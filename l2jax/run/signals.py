@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Yields a list to which the first SIGINT or SIGTERM is appended; a second one interrupts as usual."""
+    """Yields a list to which the first SIGINT or SIGTERM is appended; a second one interrupts as usual.
+
+    Only the main thread of a process can hear them. In any other, the list stays empty.
+    """
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
 
     def on_first(number: int, _: object) -> None:
         received.append(number)
