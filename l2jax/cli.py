@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import functools
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from l2jax.run.options import RunOptions
 
 
 T = TypeVar("T", SweepConfig, RunOptions)
+SILENCE = logging.NullHandler()
+"""Without a handler, Python prints what libraries log as a warning."""
 
 
 class Command(NamedTuple):
@@ -91,8 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit code: 0; 1 if every trial diverged or files could not be written; 2 after bad input; 128 plus the number
-      of the signal, 130 or 143, after Ctrl-C or SIGTERM. Unless it is 0, a line on stderr says why.
+      of the signal, 130, 143 or 129, after Ctrl-C, SIGTERM or SIGHUP. Unless it is 0, a line on stderr says why.
     """
+    logging.getLogger().addHandler(SILENCE)
     try:
         argv = sys.argv[1:] if argv is None else argv
         if argv[:1] == ["report"]:

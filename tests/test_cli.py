@@ -17,7 +17,7 @@ from flax import nnx
 import l2jax
 from l2jax import cli
 from l2jax.config import RECIPES, SweepConfig
-from l2jax.results.verdict import verdict
+from l2jax.results.brief import brief
 from l2jax.run import session
 from l2jax.run.folder import make_run_dir
 from l2jax.run.options import RunOptions
@@ -71,6 +71,11 @@ def test_every_option_is_read():
         autotune=True,
     )
     assert command.run == RunOptions(run_dir=Path("here"), profile=Path("there"), quiet=True)
+
+
+def test_sizes_may_be_fractions():
+    sweep = cli.parse(["--train-size", "0.8", "--val-size", "0.2"]).sweep
+    assert (sweep.train_size, sweep.val_size) == (0.8, 0.2)
 
 
 def test_options_change_parts_of_a_recipe():
@@ -173,6 +178,11 @@ def test_every_way_in_is_the_same():
         ("--l2 strong", "--l2", "strong"),
         ("--l2 1e-3 0.001", "--l2", "0.001"),
         ("--l2 log:1:0.1:3", "--l2", "log:1:0.1:3"),
+        ("--l2 0 --l2 1e-2", "--l2", "it twice"),
+        ("--val-size=3 --val_size 3", "--val-size", "it twice"),
+        ("--quiet --quiet", "--quiet", "it twice"),
+        ("--l2 1e-46", "--l2", "1e-46"),
+        ("--val-size 1.5", "--val-size", "1.5"),
         ("--seeds 0", "--seeds", "0"),
         ("--seeds 1.5", "--seeds", "1.5"),
         ("--seeds", "--seeds", "nothing"),
@@ -319,7 +329,8 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
     run_dir, finished = tiny_run
     results = l2jax.load_results(run_dir)
     words = " ".join(finished.stdout.split())
-    assert " ".join(map(str, verdict(results))) in words
+    assert " ".join(brief(results)) in words
+    assert str(run_dir / "report.html") in words
     assert f"load_results({str(run_dir)!r})" in words
     rows = [line.split() for line in finished.stdout.splitlines()]
     for l2, row in results.settings_table().iterrows():
@@ -335,6 +346,7 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
         assert ("minimum" in printed or "both" in printed) == (l2 == results.best(rule="min"))
         assert ("one" in printed or "both" in printed) == (l2 == results.best(rule="1se"))
     assert [line.split(":")[0] for line in finished.stderr.splitlines()] == [
+        "mnist_small",
         "4 trials at once",
         "epoch 1/2",
         "epoch 2/2",

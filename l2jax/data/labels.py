@@ -55,7 +55,7 @@ def read_labels(
     known = max([1, *columns, *counted]) if class_names is None else len(class_names)
     count = known if num_classes is None else num_classes
     num_examples = sum(map(len, arrays.values()))
-    if num_classes is None and class_names is None and count > max([num_examples, *columns]):
+    if num_classes is None and class_names is None and count > max([num_examples, *columns]) > 0:
         given, accepted = f"label {count - 1} for {num_examples} examples", "labels that count classes from 0, or names"
         raise InvalidInputError("dataset", given, accepted)
     if class_names is not None and not len(class_names) == len({*class_names}) == count:

@@ -75,12 +75,12 @@ def _new_axes(results: Results) -> list[Axes]:
 
 def _draw_panel(ax: Axes, results: Results, validation: str, training: str | None = None) -> None:
     """Draws a validation metric, the same metric of training beside it, and what the two rules choose."""
+    strength_axis(ax, results)  # first, as matplotlib cannot find the limits of an axis with one position
     _draw_metric(ax, results, validation, style=VALIDATION, label="validation")
     if training:
         _draw_metric(ax, results, training, style=TRAINING, label="training")
     _draw_diverged(ax, results, in_legend=training is None)
     _draw_choices(ax, results, validation, in_legend=training is None)
-    strength_axis(ax, results)
     if METRICS[validation].percent:
         ax.set_ylabel("examples classified correctly")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:.4g}%"))

@@ -32,7 +32,7 @@ def read_config(run_dir: str | os.PathLike[str]) -> SweepConfig:
       InputError: if the folder does not hold one.
     """
     try:
-        description = json.loads(read_checked(Path(run_dir), CONFIG))
+        description = json.loads(read_checked(Path(run_dir).expanduser(), CONFIG))
         return SweepConfig(**description["sweep"] | _found_again(description))
     except Exception as error:  # the JSON may have any form
         accepted = f"a run folder with the {CONFIG} of a sweep ({reason(error)})"

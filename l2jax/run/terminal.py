@@ -19,6 +19,7 @@ from rich.table import Table
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset, load_dataset
 from l2jax.engine.ledger import EpochRecord
+from l2jax.engine.surroundings import in_own_jax
 from l2jax.engine.sweep import Sweep
 from l2jax.errors import SweepWarning
 from l2jax.results.brief import brief
@@ -51,6 +52,7 @@ def make_sweep(make: Callable[[], Sweep], console: Console) -> Sweep:
     return sweep
 
 
+@in_own_jax
 def work(sweep: Sweep) -> str:
     """One line on what is trained, and on what: examples by part, classes, trials, epochs."""
     sizes = np.count_nonzero(np.asarray(sweep.setup.examples.parts) >= 0, axis=-1)
