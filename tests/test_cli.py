@@ -156,6 +156,12 @@ except SystemExit:
     assert command("-c", program).stdout.splitlines()[-1] == "loaded:"
 
 
+def test_what_libraries_log_is_not_printed():
+    log = "import logging; logging.getLogger('matplotlib').warning('a temporary cache directory')"
+    finished = command("-c", f"from l2jax import cli; cli.main(['--seeds', '0']); {log}")
+    assert finished.stderr.startswith("error: --seeds: got 0") and finished.stderr.count("\n") == 1
+
+
 def test_every_way_in_is_the_same():
     script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["l2jax"]
     assert script == "l2jax.cli:main"

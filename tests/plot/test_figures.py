@@ -105,3 +105,10 @@ assert os.environ["MPLBACKEND"] == {backend!r}
     finished = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("l2", [(0.0,), (1e-3,), (0.1,), (0.0, 0.1)])
+def test_no_figure_of_few_trials_warns(l2, seeds):
+    for _, figure in figures(synthetic(l2, seeds=seeds, epochs=1)):  # warnings are errors
+        figure.savefig(io.BytesIO())
