@@ -6,6 +6,7 @@ import dataclasses
 import math
 import struct
 from collections.abc import Iterable
+from typing import Any
 
 from l2jax.errors import InvalidInputError
 
@@ -78,14 +79,14 @@ def parse_values(option: str, hyperparameter: Hyperparameter, values: Values) ->
     return tuple(numbers.values())
 
 
-def _words(values: Values) -> Iterable[float | str]:
+def _words(values: Any) -> Iterable[float | str]:
     """The values one by one; a scalar of any library is one, even if it is an array without axes."""
     if isinstance(values, str):
         return values.split()
     try:
-        return iter(values)  # pyright: ignore[reportArgumentType]
+        return iter(values)
     except TypeError:
-        return [values]  # pyright: ignore[reportReturnType]
+        return [values]
 
 
 def _float32(number: float) -> float:

@@ -69,8 +69,9 @@ def _splits(config: SweepConfig, dataset: Dataset) -> list[tuple[np.ndarray, np.
         elif config.val_size == "test":
             splits.append((subset(labels, seed, train_size), _test_part(dataset)))
         else:
+            assert not isinstance(config.val_size, str)  # the config has checked it
             val_size = count_examples(config.val_size, len(labels), math.ceil)
-            assert val_size  # the config has checked it
+            assert val_size is not None
             splits.append(split(labels, seed, train_size, val_size))
     return splits
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from l2jax.errors import InvalidInputError, reason
 
-P, R, Y = ParamSpec("P"), TypeVar("R"), TypeVar("Y")
+F = TypeVar("F", bound=Callable[..., Any])
 
 NO_MESH = Mesh(np.empty((), object), ())
 """As JAX has it where no mesh is set. The programs of the engine name their own."""
@@ -44,22 +44,22 @@ def own_jax() -> Iterator[None]:
         yield
 
 
-def in_own_jax(function: Callable[P, R]) -> Callable[P, R]:
+def in_own_jax(function: F) -> F:
     """A function that runs in `own_jax`."""
 
     @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+    def run(*args: Any, **kwargs: Any) -> Any:
         with own_jax():
             return function(*args, **kwargs)
 
-    return run
+    return cast(F, run)
 
 
-def each_in_own_jax(function: Callable[P, Iterator[Y]]) -> Callable[P, Iterator[Y]]:
+def each_in_own_jax(function: F) -> F:
     """A generator that runs in `own_jax`, and its caller between two items as before."""
 
     @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> Iterator[Y]:
+    def run(*args: Any, **kwargs: Any) -> Iterator[Any]:
         items = function(*args, **kwargs)
         while True:
             with own_jax():
@@ -68,7 +68,7 @@ def each_in_own_jax(function: Callable[P, Iterator[Y]]) -> Callable[P, Iterator[
                 return
             yield item
 
-    return run
+    return cast(F, run)
 
 
 def check_process() -> None:

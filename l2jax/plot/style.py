@@ -9,7 +9,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ MEAN: dict[str, Any] = {"markersize": 5, "linewidth": 1.7, "capsize": 3, "zorder
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 7, "markeredgewidth": 1.8, "linestyle": "", "clip_on": False}
 
 
-P, R = ParamSpec("P"), TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @contextlib.contextmanager
@@ -39,15 +39,15 @@ def own_style() -> Iterator[None]:
         yield
 
 
-def in_own_style(draw: Callable[P, R]) -> Callable[P, R]:
+def in_own_style(draw: F) -> F:
     """A function that draws in this style."""
 
     @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+    def drawn(*args: Any, **kwargs: Any) -> Any:
         with own_style():
             return draw(*args, **kwargs)
 
-    return drawn
+    return cast(F, drawn)
 
 
 class StyledFigure(Figure):

@@ -45,7 +45,7 @@ def _best(results: Results) -> float:
     """The strength to speak of: the best one, or if another one alone is clearly better than none, that."""
     compared, best = comparisons.compare(comparisons.outcomes(results)), results.best()
     lower = compared[is_clear(compared) & (compared["mean"] < 0)]
-    return best if best in lower.index or lower.empty else float(lower["mean"].idxmin())
+    return best if best in lower.index or lower.empty else float(np.asarray(lower.index)[lower["mean"].argmin()])
 
 
 def _loss(outcomes: xr.Dataset, best: float) -> str:

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console
 
@@ -51,7 +51,7 @@ class CarelessStream(io.TextIOBase):
 
 def progress_console(*, quiet: bool) -> Console:
     """The console for progress and warnings, standard error."""
-    return Console(file=CarelessStream(sys.stderr), quiet=quiet, highlight=False)
+    return Console(file=cast(TextIO, CarelessStream(sys.stderr)), quiet=quiet, highlight=False)
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def results_console(*, quiet: bool) -> Iterator[Console]:
       OSError: at the end, if standard output could not take them. A reader who needs no more, such as `head`, is none.
     """
     stream = CarelessStream(sys.stdout)
-    yield Console(file=stream, quiet=quiet, highlight=False)
+    yield Console(file=cast(TextIO, stream), quiet=quiet, highlight=False)
     if stream.error and not isinstance(stream.error, BrokenPipeError):
         raise OSError(f"standard output: {reason(stream.error)}")
 
