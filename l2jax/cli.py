@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from l2jax.config import DEFAULT_STRENGTHS, RECIPES, SweepConfig, SweptValues
+from l2jax.config import DEFAULT_STRENGTHS, HYPERPARAMETERS, RECIPES, SweepConfig, SweptValues
 from l2jax.errors import InputError, InvalidInputError
 from l2jax.results.files import read_config
 from l2jax.run.options import RunOptions
@@ -181,11 +181,10 @@ def parse(argv: Sequence[str]) -> Command | None:
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], FLAGS.values(), n=1)
         raise InvalidInputError("command line", unknown[0], " or ".join([*near, "what --help lists"]))
-    given = [word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")]
-    if twice := [option for option in dict.fromkeys(given) if given.count(option) > 1]:
-        raise InvalidInputError(
-            twice[0].removeprefix("--").replace("-", "_"), "it twice", "once, with all of its values behind it"
-        )
+    words = [word.partition("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")]
+    for option in HYPERPARAMETERS:  # of any other option, the last value counts, as everywhere
+        if words.count(option) > 1:
+            raise InvalidInputError(option, "it twice", "once, with all of its values behind it")
     if options.recipe not in RECIPES:  # of several words, the first may be one
         raise InvalidInputError("recipe", options.recipe, ", ".join(RECIPES))
     if options.list_recipes:

@@ -78,6 +78,10 @@ def test_sizes_may_be_fractions():
     assert (sweep.train_size, sweep.val_size) == (0.8, 0.2)
 
 
+def test_the_last_word_on_an_option_counts():
+    assert cli.parse(["--seeds", "3", "--val-size", "9", "--seeds", "5"]).sweep == SweepConfig(seeds=5, val_size=9)
+
+
 def test_options_change_parts_of_a_recipe():
     assert cli.parse(["--recipe", "article"]).sweep == RECIPES["article"]
     changed = cli.parse(["--recipe=article", "--folds", "5", "--l2", "0"]).sweep
@@ -185,8 +189,7 @@ def test_every_way_in_is_the_same():
         ("--l2 1e-3 0.001", "--l2", "0.001"),
         ("--l2 log:1:0.1:3", "--l2", "log:1:0.1:3"),
         ("--l2 0 --l2 1e-2", "--l2", "it twice"),
-        ("--val-size=3 --val_size 3", "--val-size", "it twice"),
-        ("--quiet --quiet", "--quiet", "it twice"),
+        ("--learning-rate=3 --learning_rate 3", "--learning-rate", "it twice"),
         ("--l2 1e-46", "--l2", "1e-46"),
         ("--val-size 1.5", "--val-size", "1.5"),
         ("--seeds 0", "--seeds", "0"),

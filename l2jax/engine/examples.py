@@ -25,9 +25,6 @@ def make_examples(config: SweepConfig, dataset: Dataset) -> Examples:
       InputError: for parts that the data set has not the examples for.
     """
     images, labels, test = dataset.images, dataset.labels, _test_part(dataset)
-    if (labels == labels[0]).all():
-        label = dataset.class_names[labels[0]] if dataset.class_names else labels[0]
-        raise InvalidInputError("dataset", f"labels that are all {label}", "examples of two classes or more")
     if config.val_size == "test" and not len(test):
         raise InvalidInputError("val_size", "test", f"a whole number >= 1, as {dataset.name} has no test part")
     if dataset.test_images is not None and dataset.test_labels is not None:
@@ -44,6 +41,14 @@ def make_examples(config: SweepConfig, dataset: Dataset) -> Examples:
         seed, noise = row // config.folds, config.label_noise
         train_labels[row] = with_label_noise(labels, indices_by_part[Part.TRAIN], seed, noise, dataset.num_classes)
     return Examples._make((images, labels, train_labels, parts))
+
+
+def check_classes_differ(dataset: Dataset) -> None:
+    """Raises InputError if all examples are of one class: there is nothing to learn."""
+    first = dataset.labels[0]
+    if (dataset.labels == first).all():
+        label = dataset.class_names[first] if dataset.class_names else first
+        raise InvalidInputError("dataset", f"labels that are all {label}", "examples of two classes or more")
 
 
 def warn_of_classes(examples: Examples, dataset: Dataset) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from l2jax.config import HYPERPARAMETERS, SweepConfig
 from l2jax.data.dataset import Dataset
 from l2jax.engine.devices import make_mesh, put_shared, use_every_core
-from l2jax.engine.examples import make_examples, warn_of_classes
+from l2jax.engine.examples import check_classes_differ, make_examples, warn_of_classes
 from l2jax.engine.grid import make_trials
 from l2jax.engine.surroundings import check_process
 from l2jax.errors import InvalidInputError
@@ -71,6 +71,7 @@ def make_setup(config: SweepConfig, dataset: Dataset, *, own_model: ModelFn | No
     if isinstance(optimizer, tuple) or not callable(optimizer):  # optax' optimizers are tuples
         given = "an optimizer that is made already" if isinstance(optimizer, tuple) else optimizer
         raise InvalidInputError("optimizer", given, "a function from a learning rate to one, such as optax.adam")
+    check_classes_differ(dataset)
     image_shape, num_classes = dataset.images.shape[1:], dataset.num_classes
     model = own_model if own_model is not None else default_model(image_shape, num_classes)
     network, name = make_network(model, image_shape), model_name(model)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
+import psutil
 from jax.sharding import Mesh
 
 from l2jax.errors import InvalidInputError, reason
@@ -77,7 +79,7 @@ def check_process() -> None:
     Raises:
       InputError: if it cannot.
     """
-    if has_broken_jax:
+    if _threads_were_left_behind():
         accepted = 'a process that is not forked from one in which JAX runs: multiprocessing.get_context("spawn")'
         raise InvalidInputError("process", os.getpid(), accepted)
     try:
@@ -90,16 +92,18 @@ def check_process() -> None:
         raise InvalidInputError("JAX_PLATFORMS", platforms, accepted) from None
 
 
-has_broken_jax: list[bool] = []
+def _threads_were_left_behind() -> bool:
+    """Whether JAX runs, but without threads of its own: they stay behind in a fork, and it would wait for them."""
+    of_python = [thread for thread in threading.enumerate() if not thread.name.startswith("Dummy-")]
+    return psutil.Process().num_threads() <= len(of_python) and _has_started()
 
 
-def _after_fork() -> None:
-    """Notes in a new process whether it has a JAX whose threads were left behind, which would wait for them forever."""
+def _has_started() -> bool:
+    """Whether JAX runs, which refuses another number of devices from then on."""
+    option, before = "jax_num_cpu_devices", jax.config.values["jax_num_cpu_devices"]
     try:
-        jax.config.update("jax_num_cpu_devices", jax.config.values["jax_num_cpu_devices"])
-    except RuntimeError:  # raised if JAX has started
-        has_broken_jax.append(True)
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
+        jax.config.update(option, max(before, 0) + 1)
+    except RuntimeError:
+        return True
+    jax.config.update(option, before)
+    return False

@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,10 +39,10 @@ from l2jax.run.signals import stop_signals
 from l2jax.run.tensorboard import event_files
 from l2jax.run.terminal import (
     load_with_progress,
-    make_sweep,
     print_results,
     progress_bar,
     show_compilation,
+    show_work,
     warnings_on,
 )
 
@@ -78,13 +79,15 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     console = progress_console(quiet=options.quiet)
     with warnings_on(console):
         dataset = load_with_progress(config, console)
-        sweep = make_sweep(lambda: Sweep(config, dataset), console)
-    _warn_of_rounding(sweep, console)
+        with warnings.catch_warnings(record=True) as caught:
+            sweep = Sweep(config, dataset)
     if options.profile:
         make_folder("profile", options.profile)
     run_dir = options.resume or make_run_dir(options.run_dir)
     try:
         with locked(run_dir), stop_signals() as signals, warnings_on(console):
+            show_work(sweep, caught, console)
+            _warn_of_rounding(sweep, console)
             session = Session(run_dir, Checkpoints(run_dir), options, console, signals)
             if options.resume:
                 _restore(sweep, session)

@@ -7,7 +7,7 @@ import datetime
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +42,11 @@ def warnings_on(console: Console) -> Iterator[None]:
         yield
 
 
-def make_sweep(make: Callable[[], Sweep], console: Console) -> Sweep:
-    """Makes a sweep; prints what it trains on, and then the warnings of it."""
-    with warnings.catch_warnings(record=True) as caught:
-        sweep = make()
+def show_work(sweep: Sweep, caught: Sequence[warnings.WarningMessage], console: Console) -> None:
+    """Shows what is trained, and then what was warned of before."""
     console.print(work(sweep), markup=False, soft_wrap=True)
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return sweep
 
 
 @in_own_jax
