@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
-import psutil
 from jax.sharding import Mesh
 
 from l2jax.errors import InvalidInputError, reason
+from l2jax.forks import forked_from_jax
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,7 +78,7 @@ def check_process() -> None:
     Raises:
       InputError: if it cannot.
     """
-    if _threads_were_left_behind():
+    if forked_from_jax():
         accepted = 'a process that is not forked from one in which JAX runs: multiprocessing.get_context("spawn")'
         raise InvalidInputError("process", os.getpid(), accepted)
     try:
@@ -90,20 +89,3 @@ def check_process() -> None:
             raise
         accepted = f"a platform that JAX finds here, such as cpu ({reason(error)})"
         raise InvalidInputError("JAX_PLATFORMS", platforms, accepted) from None
-
-
-def _threads_were_left_behind() -> bool:
-    """Whether JAX runs, but without threads of its own: they stay behind in a fork, and it would wait for them."""
-    of_python = [thread for thread in threading.enumerate() if not thread.name.startswith("Dummy-")]
-    return psutil.Process().num_threads() <= len(of_python) and _has_started()
-
-
-def _has_started() -> bool:
-    """Whether JAX runs, which refuses another number of devices from then on."""
-    option, before = "jax_num_cpu_devices", jax.config.values["jax_num_cpu_devices"]
-    try:
-        jax.config.update(option, max(before, 0) + 1)
-    except RuntimeError:
-        return True
-    jax.config.update(option, before)
-    return False
