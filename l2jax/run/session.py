@@ -86,11 +86,11 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     run_dir = options.resume or make_run_dir(options.run_dir)
     try:
         with locked(run_dir), stop_signals() as signals, warnings_on(console):
-            show_work(sweep, caught, console)
-            _warn_of_rounding(sweep, console)
             session = Session(run_dir, Checkpoints(run_dir), options, console, signals)
             if options.resume:
                 _restore(sweep, session)
+            show_work(sweep, caught, console)
+            _warn_of_rounding(sweep, console)
             results, failed = _train_and_save(sweep, session)
             for _ in range(options.refine):
                 refined = _refine(sweep, results, console)
