@@ -11,6 +11,8 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from l2jax import forks as forks  # at once: it has to be there when the process is forked
+
 if TYPE_CHECKING:
     __version__: str
     from l2jax import ops as ops

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import functools
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from l2jax.config import CODE_OPTIONS, DEFAULT_STRENGTHS, RECIPES, SweepConfig, SweptValues
+from l2jax.config import CODE_OPTIONS, DEFAULT_STRENGTHS, HYPERPARAMETERS, RECIPES, SweepConfig, SweptValues
 from l2jax.errors import InputError, InvalidInputError
 from l2jax.results.files import read_config
 from l2jax.run.options import RunOptions
@@ -23,6 +24,8 @@ from l2jax.run.options import RunOptions
 
 
 T = TypeVar("T", SweepConfig, RunOptions)
+SILENCE = logging.NullHandler()
+"""Without a handler, Python prints what libraries log as a warning."""
 
 
 class Command(NamedTuple):
@@ -43,6 +46,14 @@ def _one(read: Callable[[str], object]) -> Callable[[list[str]], object]:
             return " ".join(words)
 
     return read_words
+
+
+def _number(word: str) -> int | float:
+    """A whole number, or a fraction."""
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)
 
 
 def _show(default: object, none: str = "none") -> list[str]:
@@ -112,8 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit code: 0; 1 if every trial diverged or files could not be written; 2 after bad input; 128 plus the number
-      of the signal, 130 or 143, after Ctrl-C or SIGTERM. Unless it is 0, a line on stderr says why.
+      of the signal, 130, 143 or 129, after Ctrl-C, SIGTERM or SIGHUP. Unless it is 0, a line on stderr says why.
     """
+    logging.getLogger().addHandler(SILENCE)
     try:
         argv = sys.argv[1:] if argv is None else argv
         if argv[:1] == ["report"]:
@@ -201,6 +213,10 @@ def parse(argv: Sequence[str]) -> Command | None:
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], FLAGS.values(), n=1)
         raise InvalidInputError("command line", unknown[0], " or ".join([*near, "what --help lists"]))
+    words = [word.partition("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")]
+    for option in HYPERPARAMETERS:  # of any other option, the last value counts, as everywhere
+        if words.count(option) > 1:
+            raise InvalidInputError(option, "it twice", "once, with all of its values behind it")
     if options.recipe not in RECIPES:  # of several words, the first may be one
         raise InvalidInputError("recipe", options.recipe, ", ".join(RECIPES))
     if options.list_recipes:
@@ -237,9 +253,12 @@ def _option_type(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         get_origin(SweptValues): ("FLOAT ...", tuple),
         int: ("INT", _one(int)),
         int | None: ("INT|all", _one(lambda word: None if word == "all" else int(word))),
-        int | Literal["auto"] | None: ("INT|all|auto", _one(lambda word: None if word == "all" else int(word))),
+        int | float | Literal["auto"] | None: (
+            "NUMBER|all|auto",
+            _one(lambda word: None if word == "all" else _number(word)),
+        ),
         float: ("FLOAT", _one(float)),
-        int | str | None: ("INT|test", _one(lambda word: word if word == "test" else int(word))),
+        int | float | str | None: ("NUMBER|test", _one(lambda word: word if word == "test" else _number(word))),
         str: ("NAME", _one(str)),
         str | None: ("PATH", _one(str)),
         Path | None: ("PATH", _one(Path)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import keyword
 import math
@@ -66,9 +67,9 @@ class SweepConfig:
       hyperparameters: Name and values of one of the model's or optimizer's arguments.
       model: Network of your own, in FILE.py.
       optimizer: Of optax: adam, adamw, sgd, lion, rmsprop; or your own.
-      train_size: Training examples per trial; with folds, in all folds together.
+      train_size: Training examples per trial, or a fraction; with folds, in all folds together.
         "auto": 400 of mnist_small, all of other data sets.
-      val_size: Examples held out; "test": the test set instead.
+      val_size: Examples held out, or a fraction; "test": the test set instead.
       folds: Cross-validation folds; 1 holds out --val-size.
       label_noise: Fraction of training labels made wrong.
       dataset: Data set of tensorflow-datasets; path to .npz, images.
@@ -97,8 +98,8 @@ class SweepConfig:
     hyperparameters: OwnHyperparameters = dataclasses.field(default=cast(Any, None), hash=False)
     model: str | None = None
     optimizer: str = OPTIMIZERS[0]
-    train_size: int | Literal["auto"] | None = "auto"
-    val_size: int | str | None = 400
+    train_size: int | float | Literal["auto"] | None = "auto"
+    val_size: int | float | str | None = 400
     folds: int = 1
     label_noise: float = 0.0
     dataset: str = EMBEDDED
@@ -131,6 +132,8 @@ class SweepConfig:
                 if _last_name(then) != _last_name(now):
                     accepted = f"{then or 'none'}, named again, as in the run to resume"
                     raise InvalidInputError(option, now or "none", accepted)
+            elif option == "dataset" and (is_dataset_path(then) or is_dataset_path(now)):
+                pass  # two paths may lead to the same examples, whose checksum is compared once they are read
             elif then != now and option not in EXECUTION_OPTIONS:
                 raise InvalidInputError(option, now, f"{then}, as in the run to resume")
 
@@ -141,7 +144,7 @@ class SweepConfig:
             train_size = EMBEDDED_TRAIN_SIZE if dataset == EMBEDDED else None
         checked: dict[str, Any] = {
             "dataset": dataset,
-            "train_size": _optional_count("train_size", train_size),
+            "train_size": None if train_size is None else _size("train_size", train_size),
             "image_size": _optional_count("image_size", self.image_size),
             "seeds": _count("seeds", self.seeds, most=MAX_TRIALS),
             "epochs": _count("epochs", self.epochs, most=MAX_EPOCHS),
@@ -161,7 +164,7 @@ class SweepConfig:
         if checked["folds"] > 1:
             checked["val_size"] = None
         elif self.val_size != "test":
-            checked["val_size"] = _count("val_size", self.val_size, alternative=' or "test"')
+            checked["val_size"] = _size("val_size", self.val_size, alternative=', "test"')
         if self.data_dir is not None:
             checked["data_dir"] = _path("data_dir", self.data_dir)
         for option, value in checked.items():
@@ -169,7 +172,7 @@ class SweepConfig:
         if self.num_trials > MAX_TRIALS:
             accepted = f"at most {MAX_TRIALS} trials (settings times seeds times folds)"
             raise InvalidInputError("seeds", self.seeds, accepted)
-        if checked["train_size"] and self.batch_size > checked["train_size"]:
+        if isinstance(self.train_size, int) and self.batch_size > self.train_size:
             raise InvalidInputError("batch_size", self.batch_size, f"at most train_size, {self.train_size}")
 
     @property
@@ -249,6 +252,14 @@ def _optional_count(option: str, value: object) -> int | None:
     return None if value is None else _count(option, value)
 
 
+def _size(option: str, value: object, alternative: str = "") -> int | float:
+    """A number of examples, or a fraction of them all."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(value, str) and 0 < float(value) < 1:  # type: ignore[arg-type]
+            return float(value)  # type: ignore[arg-type]
+    return _count(option, value, alternative=f"{alternative} or a fraction of all examples")
+
+
 def _fraction(option: str, value: object) -> float:
     try:
         fraction = float(value)  # type: ignore[arg-type]
@@ -267,6 +278,11 @@ def _dataset(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidInputError("dataset", value, "the name of a data set, or a path")
     return value
+
+
+def is_dataset_path(name: str) -> bool:
+    """Whether the name of a data set is a path: begins with "/", "./", "../" or "~", or ends in ".npz"."""
+    return bool(re.match(r"\.{0,2}/|\.{1,2}$|~|.*\.npz$", name))
 
 
 def _path(option: str, value: object) -> str:

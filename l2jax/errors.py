@@ -32,6 +32,10 @@ class UnusableFileError(InputError):
         super().__init__(option, f"{path}: {problem}")
 
 
+class SweepWarning(UserWarning):
+    """Something about a sweep that a person should know before its results are believed."""
+
+
 def reason(error: BaseException) -> str:
     """Why an operation failed, in one line, from the error that it raised."""
     message = error.strerror if isinstance(error, OSError) else None

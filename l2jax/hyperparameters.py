@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import struct
 from collections.abc import Iterable
+from typing import Any
 
 from l2jax.errors import InvalidInputError
 
@@ -12,6 +14,8 @@ Values = float | str | Iterable[float | str]
 """Values as a person writes them: numbers and grids "log:LOW:HIGH:COUNT", one, several, or several in a string."""
 
 MAX_VALUES = 1_000_000
+FLOAT32_TINY = 2.0**-126
+"""The smallest normal number of float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,20 +62,45 @@ def parse_values(option: str, hyperparameter: Hyperparameter, values: Values) ->
       InputError: for a value that is not accepted, a value that comes twice, or no value at all.
     """
     accepted = f"{hyperparameter}, each once, or log:LOW:HIGH:COUNT with 0 < LOW < HIGH, COUNT >= 2"
-    numbers: dict[float, None] = {}  # a set that keeps its order
-    words = values.split() if isinstance(values, str) else values if isinstance(values, Iterable) else [values]
-    for word in words:
+    numbers: dict[float, float] = {}  # by what float32 makes of them
+    for word in _words(values):
         try:
             grid = _log_grid(word) if isinstance(word, str) and word.startswith("log:") else [float(word)]
         except (TypeError, ValueError, OverflowError):
             raise InvalidInputError(option, word, accepted) from None
         for number in grid:
-            if not hyperparameter.accepts(number) or number in numbers:
+            single = _float32(number)
+            if not hyperparameter.accepts(number) or numbers.get(single) == number:
                 raise InvalidInputError(option, word, accepted)
-            numbers[number + 0.0] = None  # -0.0 becomes 0
+            if single in numbers:
+                raise InvalidInputError(option, number, f"values that differ in float32, as {numbers[single]} does not")
+            if single == 0 != number:
+                raise InvalidInputError(
+                    option, number, f"0, or {FLOAT32_TINY:.3g} and more, as float32 has none between"
+                )
+            numbers[single] = number + 0.0  # -0.0 becomes 0
     if not numbers:
         raise InvalidInputError(option, "", accepted)
-    return tuple(numbers)
+    return tuple(numbers.values())
+
+
+def _words(values: Any) -> Iterable[float | str]:
+    """The values one by one; a scalar of any library is one, even if it is an array without axes."""
+    if isinstance(values, str):
+        return values.split()
+    try:
+        return iter(values)
+    except TypeError:
+        return [values]
+
+
+def _float32(number: float) -> float:
+    """The number that the devices compute with: float32, whose smallest numbers are 0 on many of them."""
+    try:
+        (single,) = struct.unpack("f", struct.pack("f", number))
+    except OverflowError:
+        return math.inf
+    return single if abs(single) >= FLOAT32_TINY else 0.0
 
 
 def _log_grid(word: str) -> list[float]:

@@ -17,7 +17,7 @@ from flax import nnx
 import l2jax
 from l2jax import cli
 from l2jax.config import RECIPES, SweepConfig
-from l2jax.results.verdict import verdict
+from l2jax.results.brief import brief
 from l2jax.run import session
 from l2jax.run.folder import make_run_dir
 from l2jax.run.options import RunOptions
@@ -77,6 +77,15 @@ def test_every_option_is_read():
         hyperparameters={"dropout": (0.0, 0.5), "b1": (0.8,)},
     )
     assert command.run == RunOptions(run_dir=Path("here"), profile=Path("there"), quiet=True)
+
+
+def test_sizes_may_be_fractions():
+    sweep = cli.parse(["--train-size", "0.8", "--val-size", "0.2"]).sweep
+    assert (sweep.train_size, sweep.val_size) == (0.8, 0.2)
+
+
+def test_the_last_word_on_an_option_counts():
+    assert cli.parse(["--seeds", "3", "--val-size", "9", "--seeds", "5"]).sweep == SweepConfig(seeds=5, val_size=9)
 
 
 def test_options_change_parts_of_a_recipe():
@@ -159,6 +168,12 @@ except SystemExit:
     assert command("-c", program).stdout.splitlines()[-1] == "loaded:"
 
 
+def test_what_libraries_log_is_not_printed():
+    log = "import logging; logging.getLogger('matplotlib').warning('a temporary cache directory')"
+    finished = command("-c", f"from l2jax import cli; cli.main(['--seeds', '0']); {log}")
+    assert finished.stderr.startswith("error: --seeds: got 0") and finished.stderr.count("\n") == 1
+
+
 def test_every_way_in_is_the_same():
     script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["l2jax"]
     assert script == "l2jax.cli:main"
@@ -181,6 +196,10 @@ def test_every_way_in_is_the_same():
         ("--l2 strong", "--l2", "strong"),
         ("--l2 1e-3 0.001", "--l2", "0.001"),
         ("--l2 log:1:0.1:3", "--l2", "log:1:0.1:3"),
+        ("--l2 0 --l2 1e-2", "--l2", "it twice"),
+        ("--learning-rate=3 --learning_rate 3", "--learning-rate", "it twice"),
+        ("--l2 1e-46", "--l2", "1e-46"),
+        ("--val-size 1.5", "--val-size", "1.5"),
         ("--seeds 0", "--seeds", "0"),
         ("--seeds 1.5", "--seeds", "1.5"),
         ("--seeds", "--seeds", "nothing"),
@@ -329,7 +348,8 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
     run_dir, finished = tiny_run
     results = l2jax.load_results(run_dir)
     words = " ".join(finished.stdout.split())
-    assert " ".join(map(str, verdict(results))) in words
+    assert " ".join(brief(results)) in words
+    assert str(run_dir / "report.html") in words
     assert f"load_results({str(run_dir)!r})" in words
     rows = [line.split() for line in finished.stdout.splitlines()]
     for l2, row in results.settings_table().iterrows():
@@ -345,6 +365,7 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
         assert ("minimum" in printed or "both" in printed) == (l2 == results.best(rule="min"))
         assert ("one" in printed or "both" in printed) == (l2 == results.best(rule="1se"))
     assert [line.split(":")[0] for line in finished.stderr.splitlines()] == [
+        "mnist_small",
         "4 trials at once",
         "epoch 1/2",
         "epoch 2/2",
@@ -352,7 +373,7 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
 
 
 def test_quiet_prints_nothing(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(session, "plot", SimpleNamespace(figures=lambda _: []))  # to draw takes seconds
+    monkeypatch.setattr(session, "plot", SimpleNamespace(drawings=lambda _: {}))  # to draw takes seconds
     monkeypatch.setattr(session, "write_report", lambda *_: None)
     assert cli.main([*TINY, "--epochs", "1", "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")

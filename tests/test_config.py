@@ -2,6 +2,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ def test_one_string_may_hold_several_strengths():
     assert parse_values("l2", HYPERPARAMETERS["l2"], "0 log:1e-2:1e-1:2") == (0.0, 0.01, 0.1)
 
 
-@pytest.mark.parametrize(("low", "high", "count"), [(1e-5, 1e-1, 9), (3e-7, 2.0, 4), (1e-300, 1e12, 5), (1, 2, 2)])
+@pytest.mark.parametrize(("low", "high", "count"), [(1e-5, 1e-1, 9), (3e-7, 2.0, 4), (1e-37, 1e12, 5), (1, 2, 2)])
 def test_grid_is_geometric_with_both_ends(low, high, count):
     grid = parse_values("l2", HYPERPARAMETERS["l2"], [f"log:{low}:{high}:{count}"])
     np.testing.assert_allclose(grid, np.geomspace(low, high, count), rtol=1e-11)
@@ -121,6 +122,44 @@ def test_a_refusal_is_one_short_printable_line(given):
     assert len(line) < 120
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            ["1e-3", "1.00000001e-3"],
+            "l2: got 0.00100000001; accepted: values that differ in float32, as 0.001 does not",
+        ),
+        (["log:1:1.0000001:9"], "values that differ in float32, as 1.0 does not"),
+        (["1e-46"], "l2: got 1e-46; accepted: 0, or 1.18e-38 and more, as float32 has none between"),
+        (["0", "1e-40"], "l2: got 1e-40; accepted: values that differ in float32, as 0.0 does not"),
+    ],
+)
+def test_values_that_are_one_to_the_devices_are_refused(values, message):
+    with pytest.raises(InputError) as caught:
+        SweepConfig(l2=values)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "scalar", [0.25, np.float32(0.25), np.array(0.25), np.float64(0.25), jnp.float32(0.25), jnp.array(0.25), "0.25"]
+)
+def test_scalars_of_every_library_are_scalars(scalar):
+    config = SweepConfig(l2=scalar, learning_rate=scalar, weight_decay=[scalar, np.array(0)])
+    assert (config.l2, config.learning_rate, config.weight_decay) == ((0.25,), (0.25,), (0.25, 0.0))
+    if not isinstance(scalar, str):
+        assert SweepConfig(val_size=scalar, train_size=scalar, label_noise=scalar).train_size == 0.25
+    assert SweepConfig(seeds=np.array(3), epochs=jnp.int32(2)).seeds == 3
+
+
+@pytest.mark.parametrize("size", [1.0, 0.0, -0.2, 1.5, float("nan"), np.float32(1), "0.2"])
+def test_fractions_are_between_0_and_1(size):
+    for option in "train_size", "val_size":
+        with pytest.raises(
+            InvalidInputError, match=f"^{option}: got .*; accepted: a whole number >= 1.* or a fraction"
+        ):
+            SweepConfig(**{option: size})
+
+
 def test_without_a_train_size_any_batch_size_may_fit():
     assert SweepConfig(train_size=None, batch_size=512).batch_size == 512
 
@@ -177,13 +216,16 @@ def test_folds_take_the_place_of_a_validation_part():
     assert SweepConfig(folds=5).val_size is None
 
 
+FLOAT32 = {"width": 32, "allow_subnormal": False}  # no two of them are one to the devices
 NUMBERS = {
-    "l2": st.floats(0, 1e12),
-    "l1": st.floats(0, 1e12),
-    "learning_rate": st.floats(1e-30, 1e30),
-    "weight_decay": st.floats(0, 1e12),
-    "label_smoothing": st.floats(0, 1, exclude_max=True),
+    "l2": st.floats(0, 2.0**39, **FLOAT32),
+    "l1": st.floats(0, 2.0**39, **FLOAT32),
+    "learning_rate": st.floats(2.0**-99, 2.0**99, **FLOAT32),
+    "weight_decay": st.floats(0, 2.0**39, **FLOAT32),
+    "label_smoothing": st.floats(0, 1, exclude_max=True, **FLOAT32),
 }
+
+FRACTIONS = st.floats(0, 1, exclude_min=True, exclude_max=True)
 
 
 @settings(max_examples=50, deadline=None)
@@ -197,7 +239,12 @@ NUMBERS = {
             "l2_on": st.text(),
             "hyperparameters": st.dictionaries(
                 st.from_regex(r"own_[a-z]+", fullmatch=True),
-                st.lists(st.floats(-1e38, 1e38).map(lambda x: x + 0.0), min_size=1, max_size=2, unique=True).map(tuple),
+                st.lists(
+                    st.floats(-(2.0**99), 2.0**99, **FLOAT32).map(lambda x: x + 0.0),
+                    min_size=1,
+                    max_size=2,
+                    unique=True,
+                ).map(tuple),
                 max_size=2,
             ),
             "model": st.one_of(st.none(), st.from_regex(r"[^\n]+\.py:[A-Za-z_]+", fullmatch=True)),
@@ -205,8 +252,8 @@ NUMBERS = {
             "seeds": st.integers(1, 10),
             "epochs": st.integers(1, 10**6),
             "batch_size": st.integers(1, 400),
-            "train_size": st.one_of(st.none(), st.integers(400, 10**9)),
-            "val_size": st.one_of(st.just("test"), st.integers(1, 10**9)),
+            "train_size": st.one_of(st.none(), st.integers(400, 10**9), FRACTIONS),
+            "val_size": st.one_of(st.just("test"), st.integers(1, 10**9), FRACTIONS),
             "folds": st.integers(1, 10),
             "label_noise": st.floats(0, 1),
             "dataset": st.text(),

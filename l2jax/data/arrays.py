@@ -12,8 +12,10 @@ def as_array(name: str, values: ArrayLike) -> np.ndarray:
     """A NumPy array of anything that makes one.
 
     Raises:
-      InputError: for values that make no array, such as nested lists of different lengths.
+      InputError: for values that make no array, such as nested lists of different lengths, or of which some are masked.
     """
+    if np.ma.isMaskedArray(values) and (masked := np.count_nonzero(np.ma.getmaskarray(values))):
+        raise InvalidInputError("dataset", f"{name} with {masked:,} masked values", "arrays without a mask")
     try:
         return np.asarray(values)
     except (TypeError, ValueError):

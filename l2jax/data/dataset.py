@@ -7,13 +7,13 @@ import functools
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from l2jax.config import is_dataset_path
 from l2jax.data.arrays import read_images
 from l2jax.data.formats import read_npz
 from l2jax.data.labels import read_labels
@@ -133,7 +133,7 @@ def load_dataset(
         be it for lack of TensorFlow; a file or folder that is missing, damaged or cannot be written; an `image_size`
         for anything but a folder of PNG or JPEG files.
     """
-    if not isinstance(name, str) or re.match(r"\.{0,2}/|\.{1,2}$|~|.*\.npz$", name):
+    if not isinstance(name, str) or is_dataset_path(name):
         return _load_path(Path(name), image_size, progress)
     _refuse_image_size(name, image_size)
     # The imports below are of tfds, which takes longer than reading a cache.

@@ -41,19 +41,23 @@ def read_labels(
       class_names: by class. None sorts the names that the labels of all parts have, if they are names.
 
     Raises:
-      InputError: for labels of another type or shape, or that are not below `num_classes`; for class names that are not
-        one per class, each once.
+      InputError: for labels of another type or shape, that are not below `num_classes`, or that would make more classes
+        than there are examples; for class names that are not one per class, each once.
     """
     rows = {prefix: as_array(f"{prefix}labels", labels) for prefix, labels in parts.items()}
-    counted = [labels.shape[1] for labels in rows.values() if labels.ndim == 2 and labels.shape[1] > 1]
+    columns = [labels.shape[1] for labels in rows.values() if labels.ndim == 2 and labels.shape[1] > 1]
     arrays = {prefix: _flattened(prefix, labels) for prefix, labels in rows.items()}
     if as_names := [labels for labels in arrays.values() if labels.dtype.kind == "U"]:
         names = np.unique(np.concatenate(as_names)).tolist() if class_names is None else class_names
         arrays = {prefix: _from_names(prefix, labels, names) for prefix, labels in arrays.items()}
         class_names = names
-    counted += [int(labels.max()) + 1 for labels in arrays.values() if labels.size]
-    known = max([1, *counted]) if class_names is None else len(class_names)
+    counted = [int(labels.max()) + 1 for labels in arrays.values() if labels.size]
+    known = max([1, *columns, *counted]) if class_names is None else len(class_names)
     count = known if num_classes is None else num_classes
+    num_examples = sum(map(len, arrays.values()))
+    if num_classes is None and class_names is None and count > max([num_examples, *columns]) > 0:
+        given, accepted = f"label {count - 1} for {num_examples} examples", "labels that count classes from 0, or names"
+        raise InvalidInputError("dataset", given, accepted)
     if class_names is not None and not len(class_names) == len({*class_names}) == count:
         given, accepted = f"class names {', '.join(class_names)}", f"{count} names, one per class, each once"
         raise InvalidInputError("dataset", given, accepted)

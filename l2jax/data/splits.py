@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from l2jax.errors import InvalidInputError
+
+
+def count_examples(size: float | None, num_examples: int, rounded: Callable[[float], int]) -> int | None:
+    """The number of examples that a size stands for: a fraction, as scikit-learn takes them, a number, or None.
+
+    Args:
+      rounded: `math.floor` for training parts and `math.ceil` for others, so that fractions of 1 in all are all.
+    """
+    # Fractions have no exact floats: 0.2 of 5 is 1.
+    return rounded(round(size * num_examples, 6)) if isinstance(size, float) else size
 
 
 def split(labels: np.ndarray, seed: int, train_size: int | None, val_size: int) -> tuple[np.ndarray, np.ndarray]:

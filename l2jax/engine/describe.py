@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from l2jax.engine.setup import Setup
@@ -37,6 +39,8 @@ def describe(setup: Setup, computation: Computation | None, seconds: dict[str, f
         "image_shape": list(setup.dataset.images.shape[1:]),
         "num_classes": setup.dataset.num_classes,
         "data_sha256": setup.dataset.digest,
+        "working_folder": working_folder(),
+        "warnings": list(setup.warnings),
         "trials_at_once": computation and computation.trials_at_once,
         "tuning": computation and computation.tuning._asdict(),
         "device": device.device_kind,
@@ -46,6 +50,13 @@ def describe(setup: Setup, computation: Computation | None, seconds: dict[str, f
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "seconds": seconds,
     }
+
+
+def working_folder() -> str | None:
+    """Where relative paths begin; None in a folder that is deleted."""
+    with contextlib.suppress(OSError):
+        return str(Path.cwd())
+    return None
 
 
 def described_computation(description: Mapping[str, Any], setup: Setup) -> Computation | None:

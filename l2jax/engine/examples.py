@@ -10,8 +10,8 @@ import numpy as np
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset
 from l2jax.data.labels import check_classes
-from l2jax.data.splits import folds, split, subset, with_label_noise
-from l2jax.errors import InvalidInputError
+from l2jax.data.splits import count_examples, folds, split, subset, with_label_noise
+from l2jax.errors import InvalidInputError, SweepWarning
 from l2jax.trial.train import Examples, Part
 
 EVALUATION_BATCH = 32
@@ -43,28 +43,41 @@ def make_examples(config: SweepConfig, dataset: Dataset) -> Examples:
     return Examples._make((images, labels, train_labels, parts))
 
 
-def warn_of_classes(examples: Examples, dataset: Dataset) -> None:
-    """Warns of classes that have no or very few examples in a part."""
+def check_classes_differ(dataset: Dataset) -> None:
+    """Raises InputError if all examples are of one class: there is nothing to learn."""
+    first = dataset.labels[0]
+    if (dataset.labels == first).all():
+        label = dataset.class_names[first] if dataset.class_names else first
+        raise InvalidInputError("dataset", f"labels that are all {label}", "examples of two classes or more")
+
+
+def warn_of_classes(examples: Examples, dataset: Dataset) -> tuple[str, ...]:
+    """Warns of classes that have no or very few examples in a part, and returns what it says."""
     names = dataset.class_names or [str(label) for label in range(dataset.num_classes)]
     train, val, test = np.asarray(examples.parts)
     parts = {"training": train, "validation": val, "test": test}
-    for line in check_classes(np.asarray(examples.labels), parts, names):
-        warnings.warn(line, stacklevel=2)
+    lines = check_classes(np.asarray(examples.labels), parts, names)
+    for line in lines:
+        warnings.warn(line, SweepWarning, stacklevel=2)
+    return tuple(lines)
 
 
 def _splits(config: SweepConfig, dataset: Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     """Training and validation indices: seed by seed, and within a seed fold by fold."""
     labels, splits = dataset.labels, []
     assert config.train_size != "auto"  # the config has replaced it
+    train_size = count_examples(config.train_size, len(labels), math.floor)
     for seed in range(config.seeds):
         if config.folds > 1:
-            indices = subset(labels, seed, config.train_size)
+            indices = subset(labels, seed, train_size)
             splits += [(indices[train], indices[val]) for train, val in folds(labels[indices], seed, config.folds)]
         elif config.val_size == "test":
-            splits.append((subset(labels, seed, config.train_size), _test_part(dataset)))
+            splits.append((subset(labels, seed, train_size), _test_part(dataset)))
         else:
-            assert isinstance(config.val_size, int)  # the config has checked it
-            splits.append(split(labels, seed, config.train_size, config.val_size))
+            assert not isinstance(config.val_size, str)  # the config has checked it
+            val_size = count_examples(config.val_size, len(labels), math.ceil)
+            assert val_size is not None
+            splits.append(split(labels, seed, train_size, val_size))
     return splits
 
 

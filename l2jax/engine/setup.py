@@ -16,8 +16,9 @@ from l2jax.arguments import Arguments, argument_names, bind
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset
 from l2jax.engine.devices import make_mesh, put_shared, use_every_core
-from l2jax.engine.examples import make_examples, warn_of_classes
+from l2jax.engine.examples import check_classes_differ, make_examples, warn_of_classes
 from l2jax.engine.grid import make_trials
+from l2jax.engine.surroundings import check_process
 from l2jax.errors import InvalidInputError
 from l2jax.network.cnn import default_model
 from l2jax.network.model import ModelFn, check_network, make_network
@@ -47,6 +48,7 @@ class Setup(NamedTuple):
       num_examples: (T,), in the training part of each trial.
       layers: the names of the layers that have a kernel.
       num_params: of one network.
+      warnings: what a person should know of the data.
     """
 
     config: SweepConfig
@@ -63,6 +65,7 @@ class Setup(NamedTuple):
     num_examples: np.ndarray
     layers: tuple[str, ...]
     num_params: int
+    warnings: tuple[str, ...]
 
 
 def make_setup(
@@ -80,12 +83,14 @@ def make_setup(
       InputError: if they do not.
     """
     use_every_core(config.devices)
+    check_process()
     if model is not None and config.bfloat16:
         accepted = "l2jax.CNN, or layers with dtype=jnp.bfloat16"
         raise InvalidInputError("bfloat16", "a model of your own", accepted)
     if config.weight_decay == SweepConfig.weight_decay:
         # An optimizer that decays weights keeps its own default, and the results say which it is.
         config = dataclasses.replace(config, weight_decay=default_weight_decay(optimizer))
+    check_classes_differ(dataset)
     image_shape, num_classes = dataset.images.shape[1:], dataset.num_classes
     default = default_model(image_shape, num_classes) if model is None else model
     network = make_network(default, image_shape, config.values)
@@ -103,7 +108,7 @@ def make_setup(
         optimizer, config.values, params, steps_per_epoch=steps_per_epoch, num_epochs=config.epochs
     )
     _check_names(config, network, made_optimizer, made_penalty)
-    warn_of_classes(examples, dataset)
+    warnings = warn_of_classes(examples, dataset)
     mesh = make_mesh(config.num_trials, config.devices)
     return Setup(
         config,
@@ -120,6 +125,7 @@ def make_setup(
         num_examples=num_examples[trials.split_index],
         layers=tuple(jax.eval_shape(sums_of_squares, params)),
         num_params=sum(param.size for param in jax.tree.leaves(params)),
+        warnings=warnings,
     )
 
 

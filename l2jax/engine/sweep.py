@@ -30,7 +30,9 @@ from l2jax.engine.ledger import EpochRecord, new_ledger
 from l2jax.engine.plan import Plan, make_plan
 from l2jax.engine.setup import make_setup
 from l2jax.engine.snapshot import Snapshot, check_snapshot, restore_snapshot, restore_state, take_rows, take_snapshot
+from l2jax.engine.surroundings import each_in_own_jax, in_own_jax
 from l2jax.engine.tuning import Tuning
+from l2jax.errors import SweepWarning
 from l2jax.network.model import ModelFn
 from l2jax.results.results import Results
 from l2jax.trial.optimizer import OptimizerFn
@@ -66,6 +68,7 @@ class Sweep:
       InputError: for a config, data set and model that do not go together.
     """
 
+    @in_own_jax
     def __init__(
         self,
         config: SweepConfig,
@@ -89,6 +92,7 @@ class Sweep:
         self.program_sha256: dict[str, str] | None = None
         self.seconds = {"compiling": 0.0, "training": 0.0, "evaluating": 0.0}
 
+    @in_own_jax
     def compile(self) -> Plan:
         """Plans how many trials the memory holds at once, and compiles for them. A second call returns the same."""
         if self.compiled is None:
@@ -106,6 +110,7 @@ class Sweep:
             )
         self.computation = Computation(self.compiled.trials_at_once, self.compiled.tuning)
 
+    @each_in_own_jax
     def epochs(self, profile: Path | None = None) -> Iterator[EpochRecord]:
         """Trains what is left, chunk after chunk, and yields a record after each epoch of each chunk.
 
@@ -167,7 +172,7 @@ class Sweep:
         chunk = Chunk(indices, trials, plan.fit.programs.init(trials))
         if on_devices.starts_alike(chunk):
             remedy = "draw them from the rngs that the model is given"
-            warnings.warn(f"all seeds begin with the same kernels: {remedy}", stacklevel=2)
+            warnings.warn(f"all seeds begin with the same kernels: {remedy}", SweepWarning, stacklevel=2)
         return chunk
 
     def _set_aside(self) -> None:
@@ -199,6 +204,7 @@ class Sweep:
         unfinished = self.ledger.unfinished().items()
         return sum(math.ceil(len(indices) / at_once) * (self.config.epochs - done) for done, indices in unfinished)
 
+    @in_own_jax
     def results(self) -> Results:
         """The results of the epochs that are complete. The test set is evaluated after the last of them.
 
@@ -215,20 +221,24 @@ class Sweep:
         """Everything that a reader of the results needs to run the sweep again; JSON values."""
         return describe(self.setup, self.computation, self.seconds) | {"program_sha256": self.program_sha256}
 
+    @in_own_jax
     def identify(self) -> None:
         """Adds to the description what tells a person's own network and optimizer from others."""
         self.program_sha256 = program_digests(self.setup)
 
+    @in_own_jax
     def snapshot(self) -> Snapshot:
         """A snapshot of the chunk that trained last. Save it before the next epoch, which may reuse its memory."""
         assert self.chunk, "no epoch is complete"
         state = on_devices.state_on_host(self.chunk)
         return take_snapshot(self.ledger, self.chunk.indices, self.setup.trials, state)
 
+    @in_own_jax
     def check_snapshot(self, snapshot: Snapshot) -> None:
         """Raises ValueError for a snapshot, of arrays or their shapes, that `restore` could not take."""
         check_snapshot(snapshot, like=abstract_state(self.setup), ledger=self.ledger)
 
+    @in_own_jax
     def restore(self, snapshot: Snapshot) -> None:
         """Restores a snapshot. Trials that were trained or restored before are skipped.
 

@@ -14,13 +14,14 @@ from matplotlib.ticker import MaxNLocator
 
 from l2jax.plot.legend import strength_legend, strength_styles
 from l2jax.plot.strengths import log_limits
-from l2jax.plot.style import CROSS, axis_label, finish, trials_drawn
+from l2jax.plot.style import CROSS, StyledFigure, axis_label, finish, in_own_style, trials_drawn
 from l2jax.results import words
 from l2jax.results.comparisons import by_strength
 from l2jax.results.metrics import METRICS
 from l2jax.results.results import Results
 
 
+@in_own_style
 def loss_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """Training and validation loss (cross-entropy) over epochs, one line per strength.
 
@@ -36,6 +37,7 @@ def loss_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     return _curves(results, panels, label=axis_label(METRICS["val_loss"]), title=title, axes=axes)
 
 
+@in_own_style
 def objective_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """Cross-entropy plus penalty over epochs: what training lowers, and what Keras calls loss and val_loss.
 
@@ -60,7 +62,7 @@ def _curves(
 ) -> Figure:
     """Draws the values of each panel, by its title."""
     if axes is None:
-        figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+        figure = StyledFigure(figsize=(9.6, 4.4), layout="constrained")
         figure.suptitle(title)
         axes = list(figure.subplots(1, 2))
     data = results.data.sortby("l2")

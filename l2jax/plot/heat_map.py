@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from l2jax.config import hyperparameter as known
-from l2jax.plot.style import CROSS, axis_label, trials_drawn
+from l2jax.plot.style import CROSS, StyledFigure, axis_label, in_own_style, trials_drawn
 from l2jax.results import words
 from l2jax.results.metrics import METRICS
 from l2jax.results.results import Results
@@ -22,6 +22,7 @@ from l2jax.results.results import Results
 MOST_CELLS_WITH_NUMBERS = 150
 
 
+@in_own_style
 def heat_map(
     results: Results, hyperparameter: str = "learning_rate", *, ax: Axes | None = None, other: str | None = None
 ) -> Figure:
@@ -40,7 +41,7 @@ def heat_map(
       ValueError: if the sweep did not take several values of `hyperparameter`.
     """
     if other is not None:
-        warnings.warn("heat_map(other=...) is now heat_map(hyperparameter=...)", DeprecationWarning, stacklevel=2)
+        warnings.warn("heat_map(other=...) is now heat_map(hyperparameter=...)", DeprecationWarning, stacklevel=3)
         hyperparameter = other
     if hyperparameter not in results.swept or hyperparameter == "l2":
         raise ValueError(f"{hyperparameter} did not take several values in this sweep")
@@ -49,7 +50,9 @@ def heat_map(
     losses, diverged = _tables(results, hyperparameter, fixed)
     rows, columns = losses.shape
     if ax is None:
-        figure = Figure(figsize=(max(5.0, 2.4 + 0.72 * columns), max(3.4, 1.8 + 0.5 * rows)), layout="constrained")
+        figure = StyledFigure(
+            figsize=(max(5.0, 2.4 + 0.72 * columns), max(3.4, 1.8 + 0.5 * rows)), layout="constrained"
+        )
         figure.suptitle(f"Validation loss: {trials_drawn(results, 'mean')}", fontsize="medium")
         ax = figure.subplots()
     _draw(ax, losses, diverged, star=(best["l2"], best[hyperparameter]) if best else None)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from l2jax.plot.legend import strength_legend, strength_styles
-from l2jax.plot.style import finish, trials_drawn
+from l2jax.plot.style import StyledFigure, finish, in_own_style, trials_drawn
 from l2jax.results.comparisons import magnitude_shares
 from l2jax.results.metrics import MAGNITUDE_EDGES
 from l2jax.results.results import Results
@@ -20,6 +20,7 @@ from l2jax.results.results import Results
 MOST_STRENGTHS, MOST_COLUMNS = 5, 3
 
 
+@in_own_style
 def kernel_magnitudes(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """Histograms of the magnitudes of each layer's kernel values at the end of training, one line per strength.
 
@@ -54,7 +55,7 @@ def kernel_magnitudes(results: Results, axes: Sequence[Axes] | None = None) -> F
 def _new_axes(results: Results, count: int) -> list[Axes]:
     columns = min(count, MOST_COLUMNS)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(1.4 + 3.4 * columns, 0.8 + 3.2 * rows), layout="constrained")
+    figure = StyledFigure(figsize=(1.4 + 3.4 * columns, 0.8 + 3.2 * rows), layout="constrained")
     figure.suptitle(f"Kernels at the end: {trials_drawn(results, 'all values')}")
     axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for ax in axes[count:]:

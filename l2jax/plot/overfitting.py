@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 
 from l2jax.plot.axis import strength_axis
 from l2jax.plot.strengths import axis_positions, segments
-from l2jax.plot.style import MEAN, SINGLE_TRIAL, VALIDATION, axis_label, finish, say_that_all_diverged, trials_drawn
+from l2jax.plot.style import (
+    MEAN,
+    SINGLE_TRIAL,
+    VALIDATION,
+    StyledFigure,
+    axis_label,
+    finish,
+    in_own_style,
+    say_that_all_diverged,
+    trials_drawn,
+)
 from l2jax.results import comparisons
 from l2jax.results.metrics import OUTCOMES
 from l2jax.results.results import Results
@@ -19,6 +29,7 @@ from l2jax.results.results import Results
 TITLES = {"gap": "Gap: validation minus training loss", "rise": "Rise of validation loss after its lowest epoch"}
 
 
+@in_own_style
 def overfitting(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """The gap between validation and training loss, and the rise of validation loss after its lowest epoch.
 
@@ -29,7 +40,7 @@ def overfitting(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
       axes: two to draw in, for gap and rise.
     """
     if axes is None:
-        figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+        figure = StyledFigure(figsize=(9.6, 4.2), layout="constrained")
         figure.suptitle(f"Overfitting: {trials_drawn(results, 'mean and 95% interval')}")
         axes = list(figure.subplots(1, 2))
     outcomes = comparisons.outcomes(results)

@@ -1,14 +1,20 @@
-"""Style that the figures share: colours, frames, labels.
+"""Style that the figures share: colours, frames, labels. What a person's matplotlibrc says does not matter.
 
 Colours keep their order in grey and for colour-blind eyes; what matters differs in dash, marker or place too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
+import matplotlib.style
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from l2jax.results import words
@@ -21,6 +27,35 @@ VALIDATION: dict[str, Any] = {"color": "#00527F", "linestyle": "-", "marker": "o
 SINGLE_TRIAL: dict[str, Any] = {"markersize": 2.5, "linewidth": 0.7, "alpha": 0.35}
 MEAN: dict[str, Any] = {"markersize": 5, "linewidth": 1.7, "capsize": 3, "zorder": 3}
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 7, "markeredgewidth": 1.8, "linestyle": "", "clip_on": False}
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@contextlib.contextmanager
+def own_style() -> Iterator[None]:
+    """Sets a person's own style aside, such as TeX's letters, which not every machine has."""
+    with matplotlib.style.context("default"):
+        yield
+
+
+def in_own_style(draw: F) -> F:
+    """A function that draws in this style."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Any, **kwargs: Any) -> Any:
+        with own_style():
+            return draw(*args, **kwargs)
+
+    return cast(F, drawn)
+
+
+class StyledFigure(Figure):
+    """A figure in this style, also later: matplotlib makes ticks when it draws."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        with own_style():
+            super().draw(renderer)
 
 
 def finish(ax: Axes) -> None:

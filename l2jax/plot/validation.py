@@ -19,8 +19,10 @@ from l2jax.plot.style import (
     SINGLE_TRIAL,
     TRAINING,
     VALIDATION,
+    StyledFigure,
     axis_label,
     finish,
+    in_own_style,
     say_that_all_diverged,
     trials_drawn,
 )
@@ -30,6 +32,7 @@ from l2jax.results.metrics import METRICS
 from l2jax.results.results import Results
 
 
+@in_own_style
 def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """Validation loss, its gap to training loss, and accuracy at the last epoch, against the strength.
 
@@ -63,7 +66,7 @@ def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Fi
 
 
 def _new_axes(results: Results) -> list[Axes]:
-    figure = Figure(figsize=(12, 4.6), layout=ConstrainedLayoutEngine(wspace=0.05))
+    figure = StyledFigure(figsize=(12, 4.6), layout=ConstrainedLayoutEngine(wspace=0.05))
     num_epochs = results.data.sizes["epoch"]
     after = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"
     figure.suptitle(f"After {after}: {trials_drawn(results, 'mean and standard error')}")
@@ -72,12 +75,12 @@ def _new_axes(results: Results) -> list[Axes]:
 
 def _draw_panel(ax: Axes, results: Results, validation: str, training: str | None = None) -> None:
     """Draws a validation metric, the same metric of training beside it, and what the two rules choose."""
+    strength_axis(ax, results)  # first, as matplotlib cannot find the limits of an axis with one position
     _draw_metric(ax, results, validation, style=VALIDATION, label="validation")
     if training:
         _draw_metric(ax, results, training, style=TRAINING, label="training")
     _draw_diverged(ax, results, in_legend=training is None)
     _draw_choices(ax, results, validation, in_legend=training is None)
-    strength_axis(ax, results)
     if METRICS[validation].percent:
         ax.set_ylabel("examples classified correctly")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:.4g}%"))

@@ -18,8 +18,8 @@ def training(results: Results) -> str:
     text = f"{networks} ({product}), trained for {epochs}"
     if "dataset" in config:
         text += f" on {config['dataset']}"
-    if config.get("train_size"):
-        text += f", {config['train_size']} training examples each"
+    if size := config.get("train_size"):
+        text += f", {f'{size:.0%} of the' if isinstance(size, float) else size} training examples each"
     if seconds := sum(results.config.get("seconds", {}).values()):
         number, device = results.config.get("num_devices", 1), str(results.config.get("device", "")).upper()
         text += f", in {seconds:.0f} s on {_count(number, f'{device} device')}"

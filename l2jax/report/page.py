@@ -51,7 +51,7 @@ def write_report(runs: Mapping[str, Results], path: Path) -> None:
       runs: results by name, such as that of the run folder. Names, and all that results hold, may be any text.
       path: of the file, which appears whole or not at all.
     """
-    write_whole(path, render(runs).encode())
+    write_whole(path, render(runs).encode(errors="backslashreplace"))  # a file's name may be no Unicode
 
 
 def render(runs: Mapping[str, Results]) -> str:
@@ -115,6 +115,7 @@ def _run(run: str, name: str, results: Results) -> Section:
         f"<h2>{_text(name)}</h2>",
         f'<p class="what">{_text(description.training(results))}</p>',
         *([f'<p class="what">{_text(others)}</p>'] if others else []),
+        *(f'<p class="what">Warning: {_text(line)}.</p>' for line in results.config.get("warnings", [])),
         "<h3>Verdict</h3>",
         f'<div class="verdict">{"".join(map(_paragraphs, verdict(along_l2)))}</div>',
         f'<p class="note">{_text(description.intervals(along_l2))}</p>',

@@ -13,6 +13,8 @@ from l2jax.results.files import BUILT_IN
 
 DEFAULT_ALL = ("train_size", "devices", "trials_at_once")
 """Options that take all there are if they are not given."""
+NOT_LISTED = ("sweep", "versions", "seconds", "warnings", "working_folder")
+"""What a config holds beside facts about the run; or it is shown elsewhere."""
 
 
 def how_to_reproduce(config: Mapping[str, Any]) -> list[str]:
@@ -22,7 +24,7 @@ def how_to_reproduce(config: Mapping[str, Any]) -> list[str]:
       config: of `Results`.
     """
     sweep, model, note = config.get("sweep", {}), config.get("model"), ""
-    run = {name: value for name, value in config.items() if name not in ("sweep", "versions", "seconds")}
+    run = {name: value for name, value in config.items() if name not in NOT_LISTED}
     run |= {f"seconds {phase}": f"{value:.1f}" for phase, value in config.get("seconds", {}).items()}
     if model in BUILT_IN:
         run |= {"model": "built in"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l2jax.atomic import read_checked, write_with_sums
-from l2jax.config import SweepConfig
+from l2jax.config import SweepConfig, is_dataset_path
 from l2jax.errors import InvalidInputError, reason
 from l2jax.results.metrics import RENAMED
 
@@ -37,7 +37,8 @@ def read_config(run_dir: str | os.PathLike[str], option: str = "resume") -> Swee
       InputError: if the folder does not hold one.
     """
     try:
-        return SweepConfig(**read_description(run_dir)["sweep"])
+        description = read_description(run_dir)
+        return SweepConfig(**description["sweep"] | _found_again(description))
     except Exception as error:  # the JSON may have any form
         accepted = f"a run folder with the {CONFIG} of a sweep ({reason(error)})"
         raise InvalidInputError(option, run_dir, accepted) from error
@@ -45,7 +46,18 @@ def read_config(run_dir: str | os.PathLike[str], option: str = "resume") -> Swee
 
 def read_description(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads config.json."""
-    return json.loads(read_checked(Path(run_dir), CONFIG))
+    return json.loads(read_checked(Path(run_dir).expanduser(), CONFIG))
+
+
+def _found_again(description: dict) -> dict[str, str]:
+    """The data of a run, where they lay on a path relative to the folder in which it was started, and not to this."""
+    sweep, folder, found = description["sweep"], description.get("working_folder"), {}
+    for option in ("dataset", "data_dir"):
+        path = sweep.get(option)
+        is_path = path and (option == "data_dir" or is_dataset_path(path))
+        if folder and is_path and not Path(path).expanduser().exists() and (moved := Path(folder, path)).exists():
+            found[option] = str(moved)
+    return found
 
 
 def write_files(run_dir: str | os.PathLike[str], data: xr.Dataset, config: dict, summary: pd.DataFrame) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from rich.console import Console
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset, as_dataset
 from l2jax.engine.sweep import Sweep
-from l2jax.errors import InvalidInputError
+from l2jax.errors import InvalidInputError, SweepWarning
 from l2jax.hyperparameters import Values
 from l2jax.network.model import ModelFn
 from l2jax.results.files import CONFIG, read_config
@@ -25,8 +26,9 @@ from l2jax.results.results import Results
 from l2jax.run.folder import make_run_dir
 from l2jax.run.loading import best_index, build_network
 from l2jax.run.options import RunOptions
+from l2jax.run.output import progress_console
 from l2jax.run.parameters import keep_trained
-from l2jax.run.terminal import load_with_progress, progress_bar, progress_console, show_compilation
+from l2jax.run.terminal import load_with_progress, progress_bar, show_compilation, show_work
 from l2jax.trial.optimizer import OptimizerFn
 from l2jax.trial.penalty import PenaltyFn
 
@@ -47,8 +49,8 @@ def sweep(
     label_smoothing: Values = SweepConfig.label_smoothing,
     l1: Values = SweepConfig.l1,
     l2_on: str = SweepConfig.l2_on,
-    train_size: int | Literal["auto"] | None = SweepConfig.train_size,
-    val_size: int | Literal["test"] | None = 400,
+    train_size: float | Literal["auto"] | None = SweepConfig.train_size,
+    val_size: float | Literal["test"] | None = 400,
     folds: int = SweepConfig.folds,
     label_noise: float = SweepConfig.label_noise,
     image_size: int | None = SweepConfig.image_size,
@@ -94,9 +96,9 @@ def sweep(
       label_smoothing: the part of a label that is spread over all classes.
       l1: strengths of L1; each adds l1 * sum(abs(kernel)) to the loss.
       l2_on: the layers that L2 and L1 fall on: patterns of their paths, such as "conv* head/*", separated by spaces.
-      train_size: training examples per trial; with folds, in all folds together. None: all; "auto": 400 of
-        "mnist_small" given by name, otherwise all.
-      val_size: examples held out for validation; "test": the test set instead.
+      train_size: training examples per trial, or a fraction of all; with folds, in all folds together. None: all;
+        "auto": 400 of "mnist_small" given by name, otherwise all.
+      val_size: examples held out for validation, or a fraction of all; "test": the test set instead.
       folds: cross-validation folds; 1 holds out `val_size` examples.
       label_noise: fraction of the training labels to make wrong.
       image_size: pixels per side, to which the images of a folder are brought; see `load_dataset`.
@@ -159,6 +161,7 @@ def sweep(
 def _in_memory(sweep: Sweep, keep: str, console: Console) -> Results:
     """Trains to the last epoch, and keeps parameters in memory."""
     kept: dict[int, Arrays] = {}
+    show_work(sweep, (), console)
     show_compilation(sweep, console)
     with progress_bar(sweep, console) as show:
         for record in sweep.epochs():
@@ -178,10 +181,13 @@ def _in_folder(sweep: Sweep, options: RunOptions, console: Console) -> Results:
 
     run_dir = options.resume or make_run_dir(options.run_dir)
     try:
-        _, results, signals = train_in_folder(sweep, run_dir, options, console)
+        done = train_in_folder(sweep, run_dir, options, console)
     except OSError as error:
         error.add_note(f"What was written to {run_dir} before is intact: the same call goes on from there.")
         raise
-    if signals:
-        signal.raise_signal(signals[0])
-    return results
+    if done.failed:
+        lost = f"{run_dir}: the results are saved; not written: {', '.join(done.failed)}"
+        warnings.warn(lost, SweepWarning, stacklevel=3)
+    if done.signals:
+        signal.raise_signal(done.signals[0])
+    return done.results

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,10 +165,10 @@ def _from_version_0_1(tree: dict[str, Any]) -> dict[str, Any]:
 def _write_arrays(folder: Path, tree: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
-    with _silent():
+    with _silent(), _plain_name(folder) as folder:
         try:
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-                checkpointer.save(folder.absolute(), args=ocp.args.StandardSave(tree))
+                checkpointer.save(folder, args=ocp.args.StandardSave(tree))
         except OSError:
             raise
         except Exception as error:  # TensorStore reports a full disk as a ValueError
@@ -178,14 +179,30 @@ def _write_arrays(folder: Path, tree: dict[str, Any]) -> None:
 def _read_arrays(folder: Path, check: Callable[[Snapshot], None]) -> Snapshot:
     import orbax.checkpoint as ocp
 
-    with _silent(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        folder = folder.absolute()
+    with _silent(), _plain_name(folder) as folder, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
             checkpointer.metadata(folder).item_metadata.tree,
         )
         check(_to_snapshot(shapes))
         return _to_snapshot(checkpointer.restore(folder, args=ocp.args.StandardRestore()))
+
+
+@contextlib.contextmanager
+def _plain_name(folder: Path) -> Iterator[Path]:
+    """The folder under a name that Orbax understands.
+
+    It takes a path for a pattern, for an address such as "gs:", and for UTF-8. A folder whose path could pass for
+    something else is reached through a link in the folder for temporary files.
+    """
+    folder = folder.absolute()
+    if re.fullmatch(r"[\w./ -]*", folder.as_posix().removeprefix(folder.drive)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as links:
+        link = Path(links, "link")
+        link.symlink_to(folder.parent, target_is_directory=True)
+        yield link / folder.name
 
 
 @contextlib.contextmanager

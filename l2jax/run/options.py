@@ -58,6 +58,10 @@ class RunOptions:
             raise InvalidInputError("tensorboard", "no tensorboardX", accepted)
         if self.resume and self.run_dir:
             raise InvalidInputError("run_dir", self.run_dir, "none with --resume")
+        for option in ("run_dir", "resume", "profile"):
+            if isinstance(path := getattr(self, option), Path):
+                with contextlib.suppress(RuntimeError):  # there is no such user: a name like any other
+                    object.__setattr__(self, option, path.expanduser())  # the class is frozen
         for option in ("run_dir", "profile"):
             path = getattr(self, option)
             if not (path is None or (isinstance(path, Path) and _is_new_or_empty(path))):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends a run in good order, the second at once."""
+"""Ctrl-C, SIGTERM and a terminal that is closed: the first signal ends a run in good order, the second at once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Yields a list to which the first SIGINT or SIGTERM is appended; a second one interrupts as usual.
+    """Yields a list to which the first SIGINT, SIGTERM or SIGHUP is appended; a second one interrupts as usual.
 
-    Outside the main thread, where Python lets nobody handle signals, they interrupt as usual from the first on.
+    SIGHUP stays ignored where it is, as under `nohup`.
+
+    Only the main thread of a process can hear them. In any other, the list stays empty.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -26,9 +28,13 @@ def stop_signals() -> Iterator[list[int]]:
         for each, handler in usual.items():
             signal.signal(each, handler)
         # os.write, because print is not reentrant and the signal may arrive inside one.
-        os.write(2, b"\nstopping after this epoch (once more: at once)\n")
+        with contextlib.suppress(OSError):  # the terminal is gone
+            os.write(2, b"\nstopping after this epoch (once more: at once)\n")
 
-    usual: dict[int, Any] = {number: signal.signal(number, on_first) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
+        numbers.append(signal.SIGHUP)
+    usual: dict[int, Any] = {number: signal.signal(number, on_first) for number in numbers}
     try:
         yield received
     finally:

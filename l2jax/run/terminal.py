@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.util
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn
@@ -19,31 +19,59 @@ from rich.table import Table
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset, load_dataset
 from l2jax.engine.ledger import EpochRecord
+from l2jax.engine.surroundings import in_own_jax
 from l2jax.engine.sweep import Sweep
+from l2jax.errors import SweepWarning
+from l2jax.results.brief import brief
 from l2jax.results.metrics import ALL_METRICS
 from l2jax.results.results import Results
-from l2jax.results.verdict import verdict
 from l2jax.results.words import number, setting
-
-
-def progress_console(*, quiet: bool) -> Console:
-    """The console of progress: stderr, so that results can be redirected alone.
-
-    In a notebook it draws with ipywidgets; without them it prints lines.
-    """
-    # Rich shows widgets of a quiet console, too, and warns where it has none.
-    draws_widgets = not quiet and importlib.util.find_spec("ipywidgets") is not None
-    return Console(stderr=True, quiet=quiet, highlight=False, force_jupyter=None if draws_widgets else False)
+from l2jax.run.output import can_show
+from l2jax.trial.train import Part
 
 
 @contextlib.contextmanager
 def warnings_on(console: Console) -> Iterator[None]:
-    """Prints what is warned of as lines on the console."""
+    """Prints warnings of l2jax as lines on the console; those of other libraries are none of a person's business."""
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", SweepWarning)
         warnings.showwarning = lambda message, *_, **__: console.print(
             f"warning: {message}", markup=False, soft_wrap=True
         )
         yield
+
+
+def show_work(sweep: Sweep, caught: Sequence[warnings.WarningMessage], console: Console) -> None:
+    """Shows what is trained, and then what was warned of before."""
+    console.print(work(sweep), markup=False, soft_wrap=True)
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+@in_own_jax
+def work(sweep: Sweep) -> str:
+    """One line on what is trained, and on what: examples by part, classes, trials, epochs."""
+    sizes = np.count_nonzero(np.asarray(sweep.setup.examples.parts) >= 0, axis=-1)
+    parts = [
+        f"{_range(sizes[part])} {name}"
+        for part, name in ((Part.TRAIN, "training"), (Part.VAL, "validation"), (Part.TEST, "test"))
+        if sizes[part].any()
+    ]
+    axes = {"strength" if name == "l2" else name.replace("_", " "): len(values) for name, values in sweep.axes.items()}
+    grid = " x ".join(_count(size, name) for name, size in axes.items() if size > 1 or name in ("strength", "seed"))
+    examples = f"{', '.join(parts[:-1])} and {parts[-1]} examples of {_count(sweep.dataset.num_classes, 'class')}"
+    trials, epochs = _count(sweep.num_trials, "trial"), _count(sweep.config.epochs, "epoch")
+    return f"{sweep.dataset.name}: {examples}; {trials} ({grid}), {epochs}"
+
+
+def _range(sizes: np.ndarray) -> str:
+    low, high = sizes.min(), sizes.max()
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def load_with_progress(config: SweepConfig, console: Console) -> Dataset:
@@ -105,13 +133,14 @@ COLUMNS = ("val_loss", "train_loss", "gap", "val_accuracy", "test_accuracy")
 
 
 def print_results(results: Results, run_dir: Path, console: Console) -> None:
-    """Prints a table with one row per strength, the verdict, and where the rest is.
+    """Prints a table with one row per strength, the verdict in brief, and where the rest is.
 
     Other hyperparameters that were swept are at their best values.
     """
     all_settings, results = results, results.along_l2()
     replicates = "seeds and folds" if "fold" in results.data.dims else "seeds"
-    title = f"epoch {results.data.sizes['epoch']}: mean over {replicates} ± standard error"
+    plus_minus = "±" if can_show("±", console) else "+-"
+    title = f"epoch {results.data.sizes['epoch']}: mean over {replicates} {plus_minus} standard error"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("l2", *(ALL_METRICS[name].heading or ALL_METRICS[name].name for name in COLUMNS)):
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
@@ -120,7 +149,7 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     settings = results.settings_table()
     for l2, row in zip(settings.index.tolist(), settings.to_dict("records"), strict=True):
         cells = [_cell(row[name], ".1%" if ALL_METRICS[name].percent else ".4f") for name in COLUMNS]
-        cells[0] += _cell(row["val_loss_se"], ".4f", before=" ± ")
+        cells[0] += _cell(row["val_loss_se"], ".4f", before=f" {plus_minus} ")
         last = f"{row['num_diverged']:.0f} diverged" if row["num_diverged"] else rules.get(l2, "")
         table.add_row(number(l2), *cells, last, style="bold" if l2 in rules else "")
     console.print(table)
@@ -128,8 +157,8 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
         best = setting(results.fixed)
         console.print(f"Other hyperparameters are at their best: {best}. Heat maps show them all.", markup=False)
         console.print(_best_settings(all_settings))
-    console.print("\n".join(map(str, verdict(results))), markup=False)
-    console.print(f"\nFigures, tables and settings: {run_dir}", markup=False, soft_wrap=True)
+    console.print("\n".join(brief(results)), markup=False)
+    console.print(f"\nThe whole verdict, figures and tables: {run_dir / 'report.html'}", markup=False, soft_wrap=True)
     console.print(f"To read them back: l2jax.load_results({str(run_dir)!r})", markup=False, soft_wrap=True)
 
 

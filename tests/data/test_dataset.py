@@ -274,7 +274,7 @@ def with_values(values):
         ((GOOD_IMAGES, GOOD_LABELS[:3]), r"4 images, labels of shape \(3,\); accepted: .* shape \(4,\)"),
         ((GOOD_IMAGES, np.eye(2, dtype=int)[GOOD_LABELS[:3]]), r"4 images, labels of shape \(3,\)"),
         ((GOOD_IMAGES, np.array([0, -1, 1, 0])), "label -1; accepted: labels 0 to"),
-        ((GOOD_IMAGES, np.array([0, 2**40, 1, 0])), "label 1099511627776; accepted: labels 0 to"),
+        ((GOOD_IMAGES, np.array([0, 2**40, 1, 0])), "label 1099511627776 for 4 examples; accepted: labels that count"),
     ],
 )
 def test_bad_data_is_refused_in_one_line(given, message, tmp_path, monkeypatch):

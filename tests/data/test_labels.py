@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from l2jax.data.arrays import read_images
 from l2jax.data.labels import check_classes, read_labels
 from l2jax.errors import InputError
 
@@ -148,3 +149,22 @@ def test_parts_of_some_trials_are_told_apart():
 def test_many_classes_make_a_short_line():
     (line,) = check_classes(np.zeros(9, int), {"training": padded([*range(9)])}, [str(n) for n in range(100)])
     assert line == "the training part has no example of classes 1, 2, 3, 4, 5 and 94 more"
+
+
+def test_labels_of_more_classes_than_examples_are_refused():
+    message = r"^dataset: got label 1000000 for 8 examples; accepted: labels that count classes from 0, or names$"
+    with pytest.raises(InputError, match=message):
+        read_labels({"": INDICES, "test ": [0, 1, 1_000_000]})
+    assert read_labels({"": [1, 8, 15] * 6}).num_classes == 16
+    assert read_labels({"": [3]}, num_classes=10).num_classes == 10
+
+
+def test_masked_values_are_refused():
+    masked = np.ma.array(INDICES, mask=[False, True, False, True, False])
+    with pytest.raises(
+        InputError, match=r"^dataset: got labels with 2 masked values; accepted: arrays without a mask$"
+    ):
+        read_labels({"": masked})
+    assert read_labels({"": np.ma.array(INDICES)}).num_classes == 3
+    with pytest.raises(InputError, match=r"^dataset: got images with 4 masked values"):
+        read_images("images", np.ma.array(np.zeros((1, 2, 2)), mask=True))

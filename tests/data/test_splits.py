@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from l2jax.data.splits import folds, split, with_label_noise
+from l2jax.data.splits import count_examples, folds, split, with_label_noise
 from l2jax.errors import InputError
 
 
@@ -174,3 +176,12 @@ def test_label_noise_needs_another_class():
     with pytest.raises(InputError, match=r"^label_noise: got 0.5; accepted: 0, as there is no other class"):
         with_label_noise(np.zeros(4, int), np.arange(4), 0, 0.5, 1)
     np.testing.assert_array_equal(with_label_noise(np.zeros(4, int), np.arange(4), 0, 0.0, 1), np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "total", "floor", "ceiling"), [(0.2, 5, 1, 1), (0.8, 5, 4, 4), (0.3, 5, 1, 2), (0.1, 1000, 100, 100)]
+)
+def test_fractions_are_rounded_as_in_scikit_learn(fraction, total, floor, ceiling):
+    assert count_examples(fraction, total, math.floor) == floor
+    assert count_examples(fraction, total, math.ceil) == ceiling
+    assert count_examples(7, total, math.floor) == 7 and count_examples(None, total, math.floor) is None

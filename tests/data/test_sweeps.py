@@ -120,3 +120,32 @@ def test_what_cannot_be_loaded_leaves_no_run_folder(photos, tmp_path):
     with pytest.raises(l2jax.InputError, match=r"^dataset: .*/000.png: no PNG or JPEG image; 1 of 100 images are"):
         session.run(config, RunOptions(run_dir=tmp_path / "run", quiet=True))
     assert not (tmp_path / "run").exists()
+
+
+def test_fractions_train_as_the_numbers_that_they_stand_for(from_bytes):
+    fractions = {"val_size": 0.4, "train_size": 0.6}  # of 80
+    results = l2jax.sweep([0.0, 1e-2], 2, dataset=tiny_run.dataset(), model=tiny_run.mlp, **OPTIONS | fractions)
+    assert_same(results, from_bytes)
+    assert results.config["sweep"]["val_size"] == 0.4
+
+
+def test_labels_that_are_all_equal_are_refused():
+    images = np.zeros((80, 7, 7, 1), np.uint8)
+    for labels, label in ((np.full(80, 3), "3"), (["cat"] * 80, "cat")):
+        with pytest.raises(l2jax.InputError, match=rf"labels that are all {label}; accepted: examples of two classes"):
+            sweep((images, labels))
+
+
+def test_classes_without_examples_are_in_terminal_and_report(tmp_path, monkeypatch, capfd):
+    data = tiny_run.dataset()
+    data = dataclasses.replace(data, labels=np.where(data.labels == 3, 0, data.labels))
+    monkeypatch.setattr(tiny_run, "dataset", lambda: data)
+    assert tiny_run.run(tmp_path / "run", draw=True, quiet=False) == 0
+    first, second, *_ = capfd.readouterr().err.splitlines()
+    examples, trials = first.split("; ")
+    assert examples == "made up: 40 training, 32 validation and 20 test examples of 4 classes"
+    assert trials == "4 trials (2 strengths x 2 seeds), 3 epochs"
+    assert second == "warning: the training part has no example of class 3"
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Warning: the training part has no example of class 3." in page
+    assert "Warning: the validation part has no example of class 3." in page

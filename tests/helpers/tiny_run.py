@@ -46,7 +46,7 @@ def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, resume:
     """Runs the command with a tiny sweep and a checkpoint after every epoch; figures and report only with `draw`."""
     changed = {"load_with_progress": lambda *_: dataset(), "Sweep": sweep}
     if not draw:
-        changed["plot"] = SimpleNamespace(figures=lambda _: [])
+        changed["plot"] = SimpleNamespace(drawings=lambda _: {})
         changed["write_report"] = lambda _, path: write_whole(path, b"not drawn")
     options = {"quiet": True, "checkpoint_minutes": 0.0, "resume" if resume else "run_dir": run_dir, **options}
     with mock.patch.multiple(session, **changed):

@@ -2,6 +2,10 @@
 
 import io
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -65,3 +69,46 @@ def test_figures_yields_all_that_the_results_allow():
     expected = ["loss_curves", "validation_curve", "overfitting", "objective_curves"]
     assert [name for name, _ in figures(synthetic())] == expected
     assert [name for name, _ in figures(swept_twice())][-1] == "heat_map_learning_rate"
+
+
+def test_a_persons_own_style_changes_no_figure(monkeypatch):
+    def drawn():
+        for name, figure in figures(swept_twice()):
+            png = io.BytesIO()
+            figure.savefig(png, format="png", dpi=50)
+            yield name, png.getvalue()
+
+    usual = dict(drawn())
+    own = {
+        "text.usetex": True,
+        "font.size": 30,
+        "lines.linewidth": 9,
+        "axes.facecolor": "black",
+        "xtick.major.size": 40,
+    }
+    monkeypatch.setenv("PATH", "")  # there is no LaTeX
+    with matplotlib.rc_context(own):
+        assert dict(drawn()) == usual
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "QtAgg"])
+def test_figures_take_no_backend(backend, tmp_path):
+    program = f"""
+import os
+from l2jax import plot
+from helpers.results import synthetic
+plot.loss_curves(synthetic()).savefig({str(tmp_path / "figure.png")!r})
+assert os.environ["MPLBACKEND"] == {backend!r}
+"""
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"MPLBACKEND": backend, "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
+    finished = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("l2", [(0.0,), (1e-3,), (0.1,), (0.0, 0.1)])
+def test_no_figure_of_few_trials_warns(l2, seeds):
+    for _, figure in figures(synthetic(l2, seeds=seeds, epochs=1)):  # warnings are errors
+        figure.savefig(io.BytesIO())

@@ -15,6 +15,7 @@ from l2jax.report.reproduce import command, how_to_reproduce
     "config",
     [
         SweepConfig(),
+        SweepConfig(train_size=0.8, val_size=0.2),
         SweepConfig(
             l2=(0, 1e-5, 0.123456789), seeds=7, train_size=None, bfloat16=True, trials_at_once=2, dataset="a b'c"
         ),

@@ -23,7 +23,7 @@ from helpers import plain, tiny_run
 import l2jax
 from l2jax.engine import compile as compiling
 from l2jax.errors import InputError
-from l2jax.run import metrics_log, terminal
+from l2jax.run import metrics_log, output
 from l2jax.run.lock import locked
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly", "not_drawn")
@@ -339,7 +339,7 @@ def test_progress_is_few_lines_where_there_is_no_terminal(in_folder, tmp_path, c
 
 def test_a_notebook_without_widgets_shows_lines(monkeypatch, capfd):
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr(terminal.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(output.importlib.util, "find_spec", lambda _: None)
     sweep(l2=[0.0], progress=True)
     assert [line.split(":")[0] for line in capfd.readouterr().err.splitlines()] == [
         "2 trials at once",

@@ -10,7 +10,9 @@ import shutil
 import signal
 import sys
 import tempfile
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -25,12 +27,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import l2jax
+from l2jax import cli
 from l2jax.engine import compile as compiling
-from l2jax.errors import InputError
-from l2jax.run import metrics_log
+from l2jax.errors import InputError, SweepWarning
+from l2jax.run import metrics_log, session
 from l2jax.run.checkpoint import Checkpoints
 from l2jax.run.lock import locked
+from l2jax.run.options import RunOptions
 from l2jax.run.parameters import params_file
+from l2jax.run.signals import stop_signals
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -139,7 +144,7 @@ def test_resumed_on_one_device_equal_up_to_rounding(tmp_path, expected):
         np.testing.assert_allclose(data[name], expected[0][name], rtol=1e-5, err_msg=str(name))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_the_run_which_can_be_resumed(number, tmp_path, undisturbed, monkeypatch, capfd):
     def ask(path, line, append=metrics_log._append):
         append(path, line)
@@ -155,6 +160,16 @@ def test_a_signal_stops_the_run_which_can_be_resumed(number, tmp_path, undisturb
     kill.assert_same_outcome(tmp_path / "run", undisturbed)
 
 
+def test_nohup_goes_on_when_its_terminal_is_closed(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == [] and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_finished_run_is_resumed_without_training(tmp_path, undisturbed, monkeypatch):
     shutil.copytree(undisturbed, tmp_path / "run")
     monkeypatch.setattr(compiling, "compile_programs", lambda *_, **__: pytest.fail("it compiles"))
@@ -168,6 +183,64 @@ def test_other_data_under_the_same_name_are_refused(tmp_path, undisturbed, monke
     monkeypatch.setattr(tiny_run, "dataset", lambda: dataclasses.replace(data, images=data.images // 2))
     with pytest.raises(InputError, match=r"^dataset: got made up; accepted: the examples"):
         tiny_run.run(tmp_path / "run", resume=True)
+
+
+@pytest.fixture
+def run_of_a_file(tmp_path, monkeypatch):
+    """A run in tmp_path/here, of digits.npz there, given by a relative path."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    data = tiny_run.dataset()
+    np.savez(tmp_path / "here" / "digits.npz", images=data.images, labels=data.labels)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(session, "Sweep", tiny_run.sweep)
+    monkeypatch.setattr(session, "plot", SimpleNamespace(drawings=lambda _: {}))
+    words = "--l2 0 1e-2 --seeds 2 --epochs 1 --batch-size 16 --train-size 40 --val-size 32 --quiet --run-dir run"
+    assert cli.main([*words.split(), "--dataset", "./digits.npz"]) == 0
+    return tmp_path / "here" / "run"
+
+
+@pytest.mark.parametrize("path", [None, "../here/digits.npz", "absolute", "linked.npz"])
+def test_a_run_is_resumed_from_another_folder(path, run_of_a_file, tmp_path, monkeypatch, capfd):
+    digits = tmp_path / "here" / "digits.npz"
+    monkeypatch.chdir(tmp_path / "there")
+    (tmp_path / "there" / "linked.npz").symlink_to(digits)
+    words = ["--dataset", str(digits) if path == "absolute" else path] if path else []
+    before = l2jax.load_results(run_of_a_file).data
+    assert cli.main(["--resume", str(run_of_a_file), *words, "--quiet", "--epochs", "2"]) == 0, capfd.readouterr().err
+    after = l2jax.load_results(run_of_a_file).data
+    assert after.isel(epoch=[0])["val_loss"].equals(before["val_loss"])
+
+
+def test_other_examples_on_another_path_are_refused(run_of_a_file, capfd):
+    data = tiny_run.dataset()
+    np.savez("others.npz", images=data.images // 2, labels=data.labels)
+    assert cli.main(["--resume", str(run_of_a_file), "--dataset", "others.npz"]) == 2
+    assert "accepted: the examples that the run to resume was trained on" in capfd.readouterr().err
+
+
+def test_warnings_of_other_libraries_are_not_printed(tmp_path, monkeypatch, capfd):
+    def noisy(*_):
+        warnings.warn("noise of a library", UserWarning, stacklevel=1)
+        warnings.warn("noise of a library", DeprecationWarning, stacklevel=1)
+        warnings.warn("of l2jax", SweepWarning, stacklevel=1)
+        return {}
+
+    monkeypatch.setattr(session, "Sweep", lambda *words: noisy() or tiny_run.sweep(*words))
+    monkeypatch.setattr(session, "load_with_progress", lambda *_: tiny_run.dataset())
+    monkeypatch.setattr(session, "plot", SimpleNamespace(drawings=noisy))
+    assert session.run(CONFIG, RunOptions(run_dir=tmp_path / "run")) == 0
+    err = capfd.readouterr().err
+    assert "noise" not in err and err.count("warning: of l2jax\n") == 2
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert RunOptions(run_dir=Path("~/run")).run_dir == tmp_path / "run"
+    assert RunOptions(profile=Path("~/trace")).profile == tmp_path / "trace"
+    assert tiny_run.run(Path("~/run")) == 0
+    assert cli.parse(["--resume", "~/run", "--epochs", "9"]).sweep.epochs == 9
+    assert RunOptions(run_dir=Path("~nobody_of_that_name/x")).run_dir == Path("~nobody_of_that_name/x")
 
 
 def test_a_folder_in_use_is_refused(tmp_path, undisturbed):

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from l2jax.config import SweepConfig
 from l2jax.engine.plan import Fit
-from l2jax.run import terminal
-from l2jax.run.terminal import progress_bar, progress_console, show_compilation
+from l2jax.run import output
+from l2jax.run.output import progress_console
+from l2jax.run.terminal import progress_bar, show_compilation
 
 
 def fake_sweep(num_epochs, num_chunks=1):
@@ -83,5 +84,5 @@ def test_bar_on_a_terminal():
 @pytest.mark.parametrize(("has_widgets", "quiet"), [(True, False), (True, True), (False, False), (False, True)])
 def test_a_notebook_draws_if_it_can_and_is_asked_to(has_widgets, quiet, monkeypatch):
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr(terminal.importlib.util, "find_spec", lambda _: object() if has_widgets else None)
+    monkeypatch.setattr(output.importlib.util, "find_spec", lambda _: object() if has_widgets else None)
     assert progress_console(quiet=quiet).is_jupyter == (has_widgets and not quiet)
