@@ -330,7 +330,8 @@ def test_progress_is_few_lines_where_there_is_no_terminal(in_folder, tmp_path, c
     sweep(tmp_path if in_folder else None, epochs=60, l2=[0.0], progress=True)
     out, err = capfd.readouterr()
     assert out == "" and "\r" not in err and "\x1b" not in err
-    plan, *lines = err.splitlines()
+    work, plan, *lines = err.splitlines()
+    assert "training and" in work and "1 trial" not in work
     assert plan.startswith("2 trials at once: ") and lines[0].startswith("epoch 1/60: 2 trials, ")
     assert lines[-1].startswith("epoch 60/60: ") and 10 <= len(lines) <= 21
     sweep(tmp_path / "quiet" if in_folder else None, l2=[0.0])
@@ -341,7 +342,7 @@ def test_a_notebook_without_widgets_shows_lines(monkeypatch, capfd):
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     monkeypatch.setattr(output.importlib.util, "find_spec", lambda _: None)
     sweep(l2=[0.0], progress=True)
-    assert [line.split(":")[0] for line in capfd.readouterr().err.splitlines()] == [
+    assert [line.split(":")[0] for line in capfd.readouterr().err.splitlines()[1:]] == [
         "2 trials at once",
         *(f"epoch {number}/3" for number in (1, 2, 3)),
     ]
