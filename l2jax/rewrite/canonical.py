@@ -171,13 +171,17 @@ def _kernel(x_BHWC: Array, d_BhwO: Array, size: Pair, window: Window) -> Array:
         x_BhwC, positions = x_BHWC[:, :: window.strides[0], :: window.strides[1]], (0, 1, 2)
         return jnp.tensordot(x_BhwC, d_BhwO, (positions, positions))[None, None]
     is_dense = window.strides == window.dilation == (1, 1)
-    taps = _pairs_of_taps if is_dense and d_BhwO.shape[3] < FEW_FEATURES else _taps
-    taps = functools.partial(taps, size=size, window=Window(window.dilation, dilation=window.strides))
+    form = _pairs_of_taps if is_dense and d_BhwO.shape[3] < FEW_FEATURES else _taps
+    turned = Window(window.dilation, dilation=window.strides)
+
+    def taps(x_BHWC: Array, d_BhwO: Array) -> Array:
+        return form(x_BHWC, d_BhwO, size, turned)
+
     if len(x_BHWC) <= PIECE or len(x_BHWC) % PIECE:
         return taps(x_BHWC, d_BhwO).transpose(1, 2, 0, 3)
     pieces = tuple(a.reshape(-1, PIECE, *a.shape[1:]) for a in (x_BHWC, d_BhwO))
     zeros = jnp.zeros((x_BHWC.shape[3], *size, d_BhwO.shape[3]), d_BhwO.dtype)
-    total, _ = lax.scan(lambda total, piece: (total + taps(*piece), None), zeros, pieces)
+    total, _ = lax.scan(lambda total, piece: (total + taps(piece[0], piece[1]), None), zeros, pieces)
     return total.transpose(1, 2, 0, 3)
 
 
