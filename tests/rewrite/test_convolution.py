@@ -85,7 +85,7 @@ def test_convolutions_equal_xla(rank):
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 1), (3, 2), (1, 1), (1, 2)])
 def test_sizes_of_real_networks_equal_xla(channels, features, size, stride):
     options = {"window_strides": (stride, stride), "padding": "SAME", "dimension_numbers": LAYOUTS[2]}
-    assert_equals_xla(normal(0, (8, 8, 9, channels)), normal(1, (size, size, channels, features)), **options)
+    assert_equals_xla(normal(0, (16, 8, 9, channels)), normal(1, (size, size, channels, features)), **options)
 
 
 @pytest.mark.parametrize("multiplier", [1, 2])
