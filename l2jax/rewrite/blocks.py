@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def convolve_blocks(x_BHWC: Array, kernel_KKCO: Array, dtype: DTypeLike, precisi
     x_BHWC = x_BHWC[:, : 2 * h + rows - 1, : 2 * w + cols - 2]
     x_BHWC = jnp.pad(x_BHWC, ((0, 0), (0, 0), (0, 2 * w + cols - 2 - x_BHWC.shape[2]), (0, 0))).astype(dtype)
     pairs = x_BHWC.reshape(*x_BHWC.shape[:2], w + cols // 2 - 1, -1)
-    columns = _columns(pairs, (rows + 1, cols // 2), (2, 1))
+    columns = cast(Array, _columns(pairs, (rows + 1, cols // 2), (2, 1)))
     kernels = _shifted(kernel_KKCO.astype(dtype), rows + 1, cols)
     out = _product(columns, kernels, precision)
     return out.reshape(*out.shape[:3], len(PHASES), -1)
@@ -51,7 +52,7 @@ def convolve_columns(
     x_BHWC: Array, kernel_KKCO: Array, strides: Pair, dtype: DTypeLike, precision: lax.PrecisionLike = None
 ) -> Array:
     """A convolution whose outputs are rows of a product each: (B, h, w, O) in `dtype`. As `convolve_blocks`."""
-    columns = _columns(x_BHWC.astype(dtype), kernel_KKCO.shape[:2], strides)
+    columns = cast(Array, _columns(x_BHWC.astype(dtype), kernel_KKCO.shape[:2], strides))
     kernel_NO = kernel_KKCO.reshape(-1, kernel_KKCO.shape[-1]).astype(dtype)
     return _product(columns, kernel_NO, precision)
 
