@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from l2jax.engine.devices import put_per_trial
-from l2jax.engine.examples import EVALUATION_BATCH
+from l2jax.engine.examples import evaluation_batch
 from l2jax.engine.grid import tree_take
 from l2jax.engine.programs import Programs, compile_programs
 from l2jax.engine.setup import Setup
@@ -52,7 +52,7 @@ def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
         penalty=setup.penalty,
         batch_size=setup.config.batch_size,
         sizes=tuple(np.unique(setup.num_examples).tolist()),
-        evaluation_batch=EVALUATION_BATCH,
+        evaluation_batch=evaluation_batch(setup.mesh.devices.flat[0].platform, tuning.side_by_side),
         mesh=setup.mesh,
         side_by_side=tuning.side_by_side,
     )

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from l2jax.engine.setup import Setup
 from l2jax.engine.tuning import Tuning
 from l2jax.errors import InvalidInputError
@@ -43,6 +45,7 @@ def describe(setup: Setup, computation: Computation | None, seconds: dict[str, f
         "warnings": list(setup.warnings),
         "trials_at_once": computation and computation.trials_at_once,
         "tuning": computation and computation.tuning._asdict(),
+        "products": _products(setup),
         "device": device.device_kind,
         "num_devices": setup.mesh.size,
         "platform": platform.platform(),
@@ -57,6 +60,18 @@ def working_folder() -> str | None:
     with contextlib.suppress(OSError):
         return str(Path.cwd())
     return None
+
+
+def _products(setup: Setup) -> str:
+    """The precision in which float32 numbers are multiplied in matrix products and convolutions.
+
+    It is JAX's default for the device, unless bfloat16 or `jax_default_matmul_precision` asks for another.
+    """
+    if setup.config.bfloat16:
+        return "bfloat16"
+    asked = jax.config.values["jax_default_matmul_precision"]
+    by_default = {"gpu": "tf32, where the device has it", "tpu": "bfloat16"}
+    return asked or by_default.get(setup.mesh.devices.flat[0].platform, "float32")
 
 
 def described_computation(description: Mapping[str, Any], setup: Setup) -> Computation | None:

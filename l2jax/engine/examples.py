@@ -15,7 +15,9 @@ from l2jax.errors import InvalidInputError, SweepWarning
 from l2jax.trial.train import Examples, Part
 
 EVALUATION_BATCH = 32
-"""Examples to evaluate at a time: they fit the cache of a core (measured), and little of the last batch is padding."""
+"""Examples to evaluate at a time on CPU: they fit the cache of a core (measured), and little of the last is padding."""
+EVALUATED_AT_ONCE = 2**14
+"""Examples to evaluate at a time on accelerators, over all trials: enough to keep one busy, in little memory."""
 
 
 def make_examples(config: SweepConfig, dataset: Dataset) -> Examples:
@@ -49,6 +51,13 @@ def check_classes_differ(dataset: Dataset) -> None:
     if (dataset.labels == first).all():
         label = dataset.class_names[first] if dataset.class_names else first
         raise InvalidInputError("dataset", f"labels that are all {label}", "examples of two classes or more")
+
+
+def evaluation_batch(platform: str, side_by_side: int) -> int:
+    """Examples to evaluate at a time, for each of the trials that a device works on at a time."""
+    if platform == "cpu":
+        return EVALUATION_BATCH
+    return min(1024, max(EVALUATION_BATCH, 2 ** int(math.log2(EVALUATED_AT_ONCE / side_by_side))))
 
 
 def warn_of_classes(examples: Examples, dataset: Dataset) -> tuple[str, ...]:

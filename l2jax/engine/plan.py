@@ -150,7 +150,7 @@ def choose_tuning(setup: Setup) -> Tuning:
         f"{num_trials} trials on {setup.mesh.size}",
     )
     seconds = functools.partial(_seconds_per_epoch, setup)
-    return autotune(", ".join(map(str, circumstances)), candidates(trials_per_device), seconds)
+    return autotune(", ".join(map(str, circumstances)), candidates(device, trials_per_device), seconds)
 
 
 def _seconds_per_epoch(setup: Setup, tuning: Tuning) -> float:

@@ -30,14 +30,15 @@ class Tuning(NamedTuple):
 def default_tuning(device: jax.Device, trials_per_device: int) -> Tuning:
     """The choice without measuring: on CPU one trial after the other, on accelerators all side by side.
 
-    On CPU it is measured: one trial fills the cache of a core. On accelerators it is expected.
+    Both are measured, on CPUs and on an H100: one trial fills the cache of a core, a hundred an accelerator.
     """
     return Tuning(1 if device.platform == "cpu" else trials_per_device)
 
 
-def candidates(trials_per_device: int) -> list[Tuning]:
-    """The choices worth measuring."""
-    blocks = [size for size in (1, 2, 4, 16, 64, 256) if size < trials_per_device] + [trials_per_device]
+def candidates(device: jax.Device, trials_per_device: int) -> list[Tuning]:
+    """The choices worth measuring; an accelerator takes long to compile for, and is idle with few trials."""
+    sizes = (1, 2, 4, 16, 64, 256) if device.platform == "cpu" else (256,)
+    blocks = [size for size in sizes if size < trials_per_device] + [trials_per_device]
     return [Tuning(size, few_products) for size in blocks for few_products in (DEFAULT_LOWERING.few_products, 0)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -10,6 +10,7 @@ from jax.extend.core import JaxprEqn, Literal
 
 from l2jax.rewrite.fused import Lowering, conv_relu_max_pool
 from l2jax.rewrite.interpreter import Made
+from l2jax.rewrite.windows import Pair
 
 IMAGES = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 """Images (B, H, W, C), kernels (K, K, C, O)."""
@@ -22,7 +23,6 @@ POOLING = {
 }
 CONVOLUTION = {
     "window_strides": (1, 1),
-    "padding": ((0, 0), (0, 0)),
     "lhs_dilation": (1, 1),
     "rhs_dilation": (1, 1),
     "feature_group_count": 1,
@@ -40,6 +40,39 @@ def conv_bias_relu_max_pool(pooling: JaxprEqn, made: Made, *, lowering: Lowering
 
 def _fused(pooling: JaxprEqn, made: Made, size: tuple[int, ...], lowering: Lowering) -> Array | None:
     """The first rows and columns of the output, as many as `size` says: (O, h, w, B)."""
+    matched = match(pooling, made)
+    if matched is None or any(map(any, matched.padding)):
+        return None
+    # Pooling drops an odd last row and column. What they alone were computed from is not computed either.
+    rows, cols = (2 * n + k - 1 for n, k in zip(size, matched.kernel_KKCO.shape[:2], strict=True))
+    x_CHWB = _fused(matched.before, made, (rows, cols), lowering) if matched.before else None
+    if x_CHWB is None:
+        x_CHWB = matched.x_BHWC[:, :rows, :cols].transpose(3, 1, 2, 0)
+    return conv_relu_max_pool(x_CHWB, matched.kernel_KKCO, matched.bias_O, lowering)
+
+
+class Matched(NamedTuple):
+    """A convolution of stride 1, bias, ReLU and 2x2 max-pooling, all float32.
+
+    Attributes:
+      x_BHWC: the images.
+      kernel_KKCO: the kernel.
+      bias_O: the bias.
+      padding: of the images, ((top, bottom), (left, right)).
+      precision: of the convolution.
+      before: the equation that made the images, if nothing else uses them.
+    """
+
+    x_BHWC: Array
+    kernel_KKCO: Array
+    bias_O: Array
+    padding: tuple[Pair, ...]
+    precision: Any
+    before: JaxprEqn | None
+
+
+def match(pooling: JaxprEqn, made: Made) -> Matched | None:
+    """What an equation ends, if that is 2x2 max-pooling of the ReLU of a convolution plus bias."""
     if pooling.primitive.name != "reduce_window_max" or not _has(pooling, POOLING):
         return None
     relu = made.by.get(pooling.invars[0])
@@ -51,16 +84,12 @@ def _fused(pooling: JaxprEqn, made: Made, size: tuple[int, ...], lowering: Lower
         return None
     image, *_ = terms["conv_general_dilated"].invars
     x_BHWC, kernel_KKCO = map(made.value, terms["conv_general_dilated"].invars)
-    bias = made.value(terms["reshape"].invars[0])
-    if bias.shape != kernel_KKCO.shape[-1:] or any(a.dtype != jnp.float32 for a in (x_BHWC, kernel_KKCO, bias)):
+    bias_O = made.value(terms["reshape"].invars[0])
+    if bias_O.shape != kernel_KKCO.shape[-1:] or any(a.dtype != jnp.float32 for a in (x_BHWC, kernel_KKCO, bias_O)):
         return None
-    # Pooling drops an odd last row and column. What they alone were computed from is not computed either.
-    rows, cols = (2 * n + k - 1 for n, k in zip(size, kernel_KKCO.shape[:2], strict=True))
-    before = None if isinstance(image, Literal) else made.by.get(image)
-    x_CHWB = _fused(before, made, (rows, cols), lowering) if before else None
-    if x_CHWB is None:
-        x_CHWB = x_BHWC[:, :rows, :cols].transpose(3, 1, 2, 0)
-    return conv_relu_max_pool(x_CHWB, kernel_KKCO, bias, lowering)
+    params, before = terms["conv_general_dilated"].params, None if isinstance(image, Literal) else made.by.get(image)
+    padding = tuple(map(tuple, params["padding"]))
+    return Matched(x_BHWC, kernel_KKCO, bias_O, padding, params["precision"], before)
 
 
 def _has(eqn: JaxprEqn, params: dict[str, Any]) -> bool:

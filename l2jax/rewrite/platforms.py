@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
+from l2jax.rewrite import gpu
 from l2jax.rewrite.convolution import convolution
 from l2jax.rewrite.fused import DEFAULT_LOWERING, Lowering
 from l2jax.rewrite.interpreter import Rules
@@ -22,11 +23,17 @@ def rules_for(platform: str, lowering: Lowering = DEFAULT_LOWERING) -> Rules:
       platform: "cpu", "gpu" or "tpu".
       lowering: how the products of the fused operation are computed; their type is that of dense layers, too.
     """
-    on_cpu = {"conv_general_dilated": convolution, "reduce_window_max": max_pool, "reduce_window_sum": sum_pool}
-    primitives: dict[str, Any] = on_cpu if platform == "cpu" else {}
+    pools = {"reduce_window_max": max_pool, "reduce_window_sum": sum_pool}
+    if platform == "gpu":
+        primitives: dict[str, Any] = {
+            "conv_general_dilated": functools.partial(gpu.convolution, lowering=lowering)
+        } | pools
+        pattern = functools.partial(gpu.conv_bias_relu_max_pool, lowering=lowering)
+    else:
+        primitives = {"conv_general_dilated": convolution} | pools if platform == "cpu" else {}
+        pattern = functools.partial(conv_bias_relu_max_pool, lowering=lowering)
     if lowering.dtype != jnp.float32:
         primitives["dot_general"] = functools.partial(_rounded_product, dtype=lowering.dtype)
-    pattern = functools.partial(conv_bias_relu_max_pool, lowering=lowering)
     return Rules(primitives, {"reduce_window_max": pattern})
 
 

@@ -50,6 +50,7 @@ def evaluate(
     """Evaluates a trial on one `Part`; loss, accuracy and ece of a part without examples are NaN."""
     params = evaluation_params(state.params, state.opt_state)
     indices = examples.parts[part, trial.split_index]
+    indices = jnp.pad(indices, (0, -len(indices) % batch_size), constant_values=-1)
     size = (indices >= 0).sum(dtype=jnp.int32)
 
     def add_batch(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:

@@ -76,18 +76,18 @@ def test_the_fastest_is_kept_and_remembered(cache):
         measured.append(choice)
         return times[choice.side_by_side] + (choice.few_products == 0)
 
-    assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2)
+    assert tuning.autotune("a device", candidates(jax.devices("cpu")[0], 6), seconds) == Tuning(2)
     assert {choice.side_by_side for choice in measured} == set(times)
     measured.clear()
-    assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2) and not measured
+    assert tuning.autotune("a device", candidates(jax.devices("cpu")[0], 6), seconds) == Tuning(2) and not measured
     (cache / "l2jax" / "tuning.json").write_text("{")  # damaged: measured again
-    assert tuning.autotune("a device", candidates(6), seconds) == Tuning(2) and measured
+    assert tuning.autotune("a device", candidates(jax.devices("cpu")[0], 6), seconds) == Tuning(2) and measured
 
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_trials_side_by_side_train_the_same(small, cache, monkeypatch):
     """A CPU core takes one trial after the other; accelerators take blocks of them at once. 5 is no multiple of 2."""
-    monkeypatch.setattr(planning, "candidates", lambda _: [Tuning(2)])
+    monkeypatch.setattr(planning, "candidates", lambda *_: [Tuning(2)])
     in_blocks, usual = small_sweep(small, epochs=2, autotune=True), small_sweep(small, epochs=2)
     for sweep in in_blocks, usual:
         list(sweep.epochs())

@@ -14,7 +14,7 @@ from l2jax.rewrite.fused import Lowering
 from l2jax.rewrite.interpreter import rewrite
 from l2jax.rewrite.platforms import rules_for
 
-PATTERN_ALONE = rules_for("gpu")
+PATTERN_ALONE = rules_for("tpu")
 
 
 def normal(seed, *shape):
