@@ -53,6 +53,7 @@ def main() -> None:
 
     # The peers share the device's memory, and the processor's cores while they compile.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.15")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
     plan = TINY if options.tiny else GpuPlan()
     options.output.mkdir(parents=True, exist_ok=True)

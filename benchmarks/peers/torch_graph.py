@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from peer import read_job, serve
 from torch import Tensor, nn
-from torch_loop import adam, cnn
+from torch_loop import adam
+from torch_networks import cnn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -18,7 +18,7 @@ from peer import read_job, serve
 from torch import Tensor
 from torch.nn import functional as F
 from torch_graph import DEVICE, as_graph, use_precision, wait
-from torch_loop import cnn
+from torch_networks import cnn
 
 Params = dict[str, Tensor]  # each (T, ...); named as those of `cnn()`
 Logits = Callable[[Params, Tensor], Tensor]

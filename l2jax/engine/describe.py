@@ -50,9 +50,16 @@ def describe(setup: Setup, computation: Computation | None, seconds: dict[str, f
         "num_devices": setup.mesh.size,
         "platform": platform.platform(),
         "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        | {package: _version(package) for package in PACKAGES},
         "seconds": seconds,
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # l2jax in a folder on the path, such as a clone
+        return "not installed"
 
 
 def working_folder() -> str | None:

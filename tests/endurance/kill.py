@@ -34,7 +34,8 @@ def start(run_dir: Path, full: bool) -> subprocess.Popen:
     }
     cpu = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}  # unless JAX_PLATFORMS asks for another device
     words = [sys.executable, __file__, "--child", str(run_dir), *(["--full"] if full else [])]
-    environment = cache | cpu | os.environ | {"PYTHONPATH": PATHS}
+    paths = os.pathsep.join(filter(None, (PATHS, os.environ.get("PYTHONPATH"))))
+    environment = cache | cpu | os.environ | {"PYTHONPATH": paths}
     return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
 
 
