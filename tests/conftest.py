@@ -43,7 +43,7 @@ def compiled_quickly():
 @pytest.fixture
 def not_drawn(monkeypatch):
     """Run folders without figures and report, which take seconds."""
-    monkeypatch.setattr("l2jax.run.session.plot.figures", lambda _: [])
+    monkeypatch.setattr("l2jax.run.session.plot.drawings", lambda _: {})
     monkeypatch.setattr("l2jax.run.session.write_report", lambda _, path: path.write_bytes(b"not drawn"))
 
 

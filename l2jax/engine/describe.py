@@ -49,8 +49,7 @@ def describe(setup: Setup, computation: Computation | None, seconds: dict[str, f
         "device": device.device_kind,
         "num_devices": setup.mesh.size,
         "platform": platform.platform(),
-        "versions": {"python": platform.python_version()}
-        | {package: _version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES},
         "seconds": seconds,
     }
 

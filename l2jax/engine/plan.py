@@ -115,7 +115,12 @@ def fit_chunks(
     def fit(at_most: int) -> Fit:
         num_chunks = math.ceil(num_trials / at_most)
         size = math.ceil(num_trials / num_chunks)
-        programs = compile_for(size)
+        try:
+            programs = compile_for(size)
+        except jax.errors.JaxRuntimeError as error:  # to compile for a GPU, XLA tries ways to compute, in its memory
+            if "RESOURCE_EXHAUSTED" not in str(error) or size <= num_devices:
+                raise
+            return fit(max(num_devices, size // 2))
         memory: Any = programs.train_epoch.memory_analysis()
         arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
         bytes_needed = (arrays + memory.temp_size_in_bytes) * num_devices

@@ -132,3 +132,18 @@ def test_interrupted_between_chunks(whole, small_sweep):
     np.testing.assert_array_equal(flat["val_loss"][size : 2 * size, 0], expected[size : 2 * size, 0])
     assert np.isnan(flat["val_loss"][size : 2 * size, 1]).all() and np.isnan(flat["val_loss"][2 * size :]).all()
     assert np.isfinite(flat["test_loss"][: 2 * size]).all() and not flat["diverged"].any()
+
+
+def test_what_the_compiler_has_no_memory_for_is_halved():
+    """To compile for a GPU, XLA tries ways to compute in the device's memory."""
+    compile_for, _ = program(10 * MB, MB)
+    tried = []
+
+    def compile_in_little_memory(num_trials):
+        tried.append(num_trials)
+        if num_trials > 70:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Failed to get configs for: 3 out of 42 instructions")
+        return compile_for(num_trials)
+
+    plan = fit_chunks(compile_in_little_memory, 256, devices=TWO, steps=1)
+    assert (tried, plan.trials_at_once, plan.num_chunks) == ([256, 128, 64], 64, 4)

@@ -63,9 +63,10 @@ def test_choices_are_marked():
         close(by_name[rule]["y"], [results.settings_table()["val_loss"][l2]])
 
 
-def test_the_map_of_heat_maps_holds_means():
+def test_heat_maps_hold_means():
     results = grid_of_methods()
-    (chart,) = heat_maps(results)
+    chart, other = heat_maps(results)
+    assert "weight decay" in other.title and len(other.figure["data"][0]["x"]) == results.data.sizes["weight_decay"]
     (trace,) = chart.figure["data"]
     assert (trace["x"], trace["y"]) == (["0.001", "0.01"], ["0", "0.01"])
     last = results.data["val_loss"].isel(epoch=-1).astype(np.float64).mean("seed").min("weight_decay")

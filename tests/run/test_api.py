@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
 import json
 import os
 import shutil
@@ -331,7 +332,7 @@ def test_progress_is_few_lines_where_there_is_no_terminal(in_folder, tmp_path, c
     out, err = capfd.readouterr()
     assert out == "" and "\r" not in err and "\x1b" not in err
     work, plan, *lines = err.splitlines()
-    assert "training and" in work and "1 trial" not in work
+    assert work.startswith("made up: 40 training, 32 validation and 20 test examples of 4 classes; 2 trials ")
     assert plan.startswith("2 trials at once: ") and lines[0].startswith("epoch 1/60: 2 trials, ")
     assert lines[-1].startswith("epoch 60/60: ") and 10 <= len(lines) <= 21
     sweep(tmp_path / "quiet" if in_folder else None, l2=[0.0])
@@ -346,3 +347,15 @@ def test_a_notebook_without_widgets_shows_lines(monkeypatch, capfd):
         "2 trials at once",
         *(f"epoch {number}/3" for number in (1, 2, 3)),
     ]
+
+
+def test_a_clone_that_is_not_installed_trains(tmp_path, monkeypatch):
+    version = importlib.metadata.version
+
+    def of_others(package):
+        if package == "l2jax":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", of_others)
+    assert sweep(tmp_path / "run").config["versions"]["l2jax"] == "not installed"

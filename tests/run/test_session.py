@@ -226,7 +226,7 @@ def test_warnings_of_other_libraries_are_not_printed(tmp_path, monkeypatch, capf
         warnings.warn("of l2jax", SweepWarning, stacklevel=1)
         return {}
 
-    monkeypatch.setattr(session, "Sweep", lambda *words: noisy() or tiny_run.sweep(*words))
+    monkeypatch.setattr(session, "Sweep", lambda *words, **_: noisy() or tiny_run.sweep(*words))
     monkeypatch.setattr(session, "load_with_progress", lambda *_: tiny_run.dataset())
     monkeypatch.setattr(session, "plot", SimpleNamespace(drawings=noisy))
     assert session.run(CONFIG, RunOptions(run_dir=tmp_path / "run")) == 0
