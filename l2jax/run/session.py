@@ -21,7 +21,7 @@ from l2jax.config import SweepConfig
 from l2jax.engine.describe import check_continues
 from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.sweep import Sweep
-from l2jax.errors import reason
+from l2jax.errors import SweepWarning, reason
 from l2jax.plot.style import own_style
 from l2jax.report.page import write_report
 from l2jax.results.files import CONFIG, config_json, read_description
@@ -205,7 +205,7 @@ def _restore(sweep: Sweep, session: Session) -> None:
     """Restores what the checkpoints hold, the latest first."""
 
     def warn(line: str) -> None:
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line, SweepWarning, stacklevel=2)
 
     check_continues(read_description(session.run_dir), sweep.description())
     for age, (snapshot, description) in enumerate(session.checkpoints.load(sweep.check_snapshot, warn)):

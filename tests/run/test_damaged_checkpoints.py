@@ -68,3 +68,12 @@ def test_loading_checkpoints_executes_nothing(finished_run, tmp_path, monkeypatc
     assert not list(Checkpoints(tmp_path).load(sweep.check_snapshot, warnings.append))
     assert len(warnings) == 4
     assert_nothing_was_executed()
+
+
+def test_the_command_says_which_checkpoint_is_damaged(finished_run, tmp_path, capfd):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (newest,) = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1:]
+    (newest / "config.json").write_text("{")
+    assert tiny_run.run(tmp_path / "run", resume=True, quiet=False) == 0
+    assert f"warning: {newest} is left out: " in capfd.readouterr().err
+    assert l2jax.load_results(tmp_path / "run").data.identical(l2jax.load_results(finished_run).data)
