@@ -49,6 +49,11 @@ def argument_names(function: Callable[..., Any]) -> list[str]:
     return [parameter.name for parameter in parameters(function) if parameter.kind in by_name]
 
 
+def function_name(function: object) -> str:
+    """The name of a function or class; of a partial or another object that can be called, that of its class."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
 def bind(
     option: str, evaluate: Callable[[Arguments], Any], names: Iterable[str], values: Mapping[str, tuple[float, ...]]
 ) -> Arguments:
@@ -63,16 +68,17 @@ def bind(
     Raises:
       InputError: for a function that cannot be traced with an array where a hyperparameter takes several values.
     """
-    names = tuple(names)
-    several = [name for name in names if len(values[name]) > 1]
+    arrays = Arguments(tuple(names))
+    several = tuple(name for name in arrays.arrays if len(values[name]) > 1)
+    single = [name for name in arrays.arrays if name not in several]
     try:
-        evaluate(Arguments(names))
-        return Arguments(names)
+        evaluate(arrays)
+        return arrays
     except TypeError:  # as all of JAX' errors about arrays without values are
         pass
     if several:
-        evaluate(Arguments(names, _numbers(names, values)))  # raises if the fault is another
-    arguments = Arguments(names, _numbers((name for name in names if name not in several), values))
+        evaluate(Arguments().add(_numbers(arrays.arrays, values)))  # raises if the fault is another
+    arguments = Arguments(several).add(_numbers(single, values))
     try:
         evaluate(arguments)
     except TypeError:
@@ -83,7 +89,7 @@ def bind(
     return arguments
 
 
-def _numbers(names: Iterable[str], values: Mapping[str, tuple[float, ...]]) -> tuple[tuple[str, float], ...]:
+def _numbers(names: Iterable[str], values: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
     """The first value of each, whole ones as int, for numbers of layers or units."""
     firsts = ((name, values[name][0]) for name in names)
-    return tuple((name, int(value) if value == int(value) else value) for name, value in firsts)
+    return {name: int(value) if value == int(value) else value for name, value in firsts}

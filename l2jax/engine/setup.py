@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from l2jax.arguments import Arguments, argument_names, bind
+from l2jax.arguments import argument_names
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset
 from l2jax.engine.devices import make_mesh, put_shared, use_every_core
@@ -26,7 +25,7 @@ from l2jax.network.network import Network, Params
 from l2jax.results.metrics import ALL_METRICS, COORDINATES
 from l2jax.trial.kernels import sums_of_squares
 from l2jax.trial.optimizer import Optimizer, OptimizerFn, default_weight_decay, make_optimizer
-from l2jax.trial.penalty import Penalty, PenaltyFn, default_penalty
+from l2jax.trial.penalty import Penalty, PenaltyFn, default_penalty, make_penalty
 from l2jax.trial.train import Examples, Part, Trial
 
 
@@ -144,17 +143,7 @@ def _penalty(config: SweepConfig, params: Params, own_penalty: PenaltyFn | None)
             raise InvalidInputError(name, given, f"none, as the penalty has no argument {name}")
         if name not in names:
             config = dataclasses.replace(config, **{name: 0.0})
-    # One that branches on a hyperparameter with one value gets it as a number.
-    scalar = functools.partial(_check_penalty, own_penalty, params)
-    return config, Penalty(own_penalty, bind("penalty", scalar, names, config.values))
-
-
-def _check_penalty(penalty: PenaltyFn, params: Params, arguments: Arguments) -> None:
-    scalars = {name: jax.ShapeDtypeStruct((), "float32") for name in arguments.arrays}
-    value = jax.eval_shape(lambda *inputs: Penalty(penalty, arguments)(*inputs), params, scalars)
-    if getattr(value, "shape", None) != ():
-        given = f"{penalty.__name__}, which returns {getattr(value, 'shape', type(value).__name__)}"
-        raise InvalidInputError("penalty", given, "one that returns a scalar")
+    return config, make_penalty(own_penalty, names, config.values, params)
 
 
 def _check_names(config: SweepConfig, network: Network, optimizer: Optimizer, penalty: Penalty) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from flax import linen, nnx
 
-from l2jax.arguments import Arguments, argument_names, bind, parameters
+from l2jax.arguments import Arguments, argument_names, bind, function_name, parameters
 from l2jax.errors import InvalidInputError
 from l2jax.network.linen_network import from_linen
 from l2jax.network.network import Network, Params, abstract_init, by_path
@@ -44,7 +44,7 @@ def make_network(
             return from_linen(name, functools.partial(_construct, model, None), arguments, image_shape)
         if isinstance(module, nnx.Module):
             return from_nnx(name, functools.partial(_construct, model), arguments)
-        given = f"{getattr(model, '__name__', type(model).__name__)}, which makes {name}"
+        given = f"{function_name(model)}, which makes {name}"
         raise InvalidInputError("model", given, accepted)
 
     def evaluate(arguments: Arguments) -> None:

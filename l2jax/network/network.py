@@ -41,10 +41,13 @@ class Network(NamedTuple):
 
 def abstract_init(init: Callable[[Array, Mapping[str, Array]], Any], arguments: Arguments) -> Any:
     """The shapes and types of what a function of a key and hyperparameters returns; nothing is computed or compiled."""
-    scalars = {name: jax.ShapeDtypeStruct((), "float32") for name in arguments.arrays}
-    return jax.eval_shape(
-        lambda seed, scalars: init(jax.random.key(seed), scalars), jax.ShapeDtypeStruct((), "uint32"), scalars
-    )
+    seed, scalars = jax.ShapeDtypeStruct((), "uint32"), abstract_scalars(arguments)
+    return jax.eval_shape(lambda seed, scalars: init(jax.random.key(seed), scalars), seed, scalars)
+
+
+def abstract_scalars(arguments: Arguments) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and types of the hyperparameters that a function takes as arrays."""
+    return {name: jax.ShapeDtypeStruct((), "float32") for name in arguments.arrays}
 
 
 def mode_arguments(call: Callable[..., Any], train: bool) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import optax
 from jax import Array
 from optax.contrib import ScheduleFreeState, schedule_free_eval_params
 
-from l2jax.arguments import Arguments, argument_names, bind, parameters
+from l2jax.arguments import Arguments, argument_names, bind, function_name, parameters
 from l2jax.errors import InputError, InvalidInputError, reason
-from l2jax.network.network import Params
+from l2jax.network.network import Params, abstract_scalars
 
 OptimizerFn = Callable[..., optax.GradientTransformation]
 """A learning rate to an optimizer, such as `optax.adam`; see `make_optimizer` for what else it may take."""
@@ -75,8 +75,7 @@ def make_optimizer(
     names = ["learning_rate", *(name for name in others if name in hyperparameters)]
 
     def init(arguments: Arguments) -> Any:
-        scalars = {name: jax.ShapeDtypeStruct((), "float32") for name in arguments.arrays}
-        optimizer = Optimizer(function, arguments.add(steps))
+        optimizer, scalars = Optimizer(function, arguments.add(steps)), abstract_scalars(arguments)
         return jax.eval_shape(lambda scalars, params: optimizer(scalars).init(params), scalars, params)
 
     try:
@@ -89,13 +88,13 @@ def make_optimizer(
         raise
     except Exception as error:  # whatever a person's optimizer stumbles on
         accepted = f"an optimizer of optax for the network's parameters ({reason(error)})"
-        raise InvalidInputError("optimizer", _name(function), accepted) from error
+        raise InvalidInputError("optimizer", function_name(function), accepted) from error
     if optimizer.decays_weights or hyperparameters["weight_decay"] == (0.0,):
         return optimizer
     injected = _find(state, optax.InjectStatefulHyperparamsState)
     if _find(state, optax.ScaleByScheduleState) or any("learning_rate" in node.hyperparams_states for node in injected):
         accepted = "for a schedule, one that takes weight_decay as an argument, such as optax.adamw"
-        raise InvalidInputError("optimizer", _name(function), accepted)
+        raise InvalidInputError("optimizer", function_name(function), accepted)
     return optimizer
 
 
@@ -156,16 +155,14 @@ def _with_slow_params(lookahead: optax.GradientTransformation) -> optax.Gradient
 
 def _check_update(optimizer: Optimizer, params: Params) -> Any:
     """Checks that an optimizer can update these parameters, and returns the shapes of its state."""
-    scalars = {name: jax.ShapeDtypeStruct((), "float32") for name in optimizer.arguments.arrays}
 
     def init_and_update(scalars: Mapping[str, Array], params: Params) -> tuple[Any, Any]:
         made, value = optimizer(scalars), jnp.float32(0)
-        state = made.init(params)
-        return state, update(made, params, state, params, value=value, value_fn=lambda params: optax.tree.norm(params))[
-            1
-        ]
+        before = made.init(params)
+        _, after = update(made, params, before, params, value=value, value_fn=lambda params: optax.tree.norm(params))
+        return before, after
 
-    states = jax.eval_shape(init_and_update, scalars, params)
+    states = jax.eval_shape(init_and_update, abstract_scalars(optimizer.arguments), params)
     before, after = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) for state in states)
     if before != after:
         raise ValueError("its state has another form after an update")
@@ -176,10 +173,6 @@ def _find(opt_state: Any, kinds: Any) -> list[Any]:
     """The parts of an optimizer's state that are of these types."""
     nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kinds))
     return [node for node in nodes if isinstance(node, kinds)]
-
-
-def _name(function: OptimizerFn) -> str:
-    return getattr(function, "__name__", type(function).__name__)
 
 
 @contextlib.contextmanager

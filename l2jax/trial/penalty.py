@@ -6,12 +6,13 @@ import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from l2jax.arguments import Arguments
+from l2jax.arguments import Arguments, bind, function_name
 from l2jax.errors import InvalidInputError
-from l2jax.network.network import Params
+from l2jax.network.network import Params, abstract_scalars
 from l2jax.trial.kernels import kernels
 
 PenaltyFn = Callable[..., Array]
@@ -31,6 +32,32 @@ class Penalty(NamedTuple):
 
     def __call__(self, params: Params, hyperparameters: Mapping[str, Array]) -> Array:
         return self.function(params, **self.arguments.select(hyperparameters))
+
+
+def make_penalty(
+    function: PenaltyFn, names: Sequence[str], hyperparameters: Mapping[str, tuple[float, ...]], params: Params
+) -> Penalty:
+    """The penalty of a person's own.
+
+    Args:
+      names: of the hyperparameters that the function takes.
+      hyperparameters: the values of every hyperparameter of the sweep.
+      params: of the network, or their shapes.
+
+    Raises:
+      InputError: for a function that does not return a scalar, or that branches on a hyperparameter that takes several
+        values.
+    """
+
+    def check(arguments: Arguments) -> None:
+        penalty = Penalty(function, arguments)
+        # JAX cannot take a tuple that can be called, as this one is, for a function.
+        value = jax.eval_shape(lambda params, scalars: penalty(params, scalars), params, abstract_scalars(arguments))
+        if getattr(value, "shape", None) != ():
+            given = f"{function_name(function)}, which returns {getattr(value, 'shape', type(value).__name__)}"
+            raise InvalidInputError("penalty", given, "one that returns a scalar")
+
+    return Penalty(function, bind("penalty", check, names, hyperparameters))
 
 
 def l2_penalty(params: Params, l2: Array, *, layers: Sequence[str]) -> Array:

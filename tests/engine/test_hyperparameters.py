@@ -184,6 +184,10 @@ CANNOT_BE_USED = [
         "penalty: got <lambda>, which returns (3,); accepted: one that returns a scalar",
     ),
     (
+        {"penalty": functools.partial(lambda params, l2: jnp.ones(3))},
+        "penalty: got partial, which returns (3,); accepted: one that returns a scalar",
+    ),
+    (
         {"penalty": lambda params, l2: l2, "l2_on": "conv*"},
         "l2_on: got conv*; accepted: none with a penalty of your own",
     ),
