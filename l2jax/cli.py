@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,6 +68,16 @@ _INT_OR_NONE = PrimitiveConstructorSpec("*", "INT", _one(int), is_instance=lambd
 _CODE = PrimitiveConstructorSpec("*", "FILE.py:NAME", _one(str), is_instance=lambda _: True, str_from_instance=_show)
 
 
+def _read_address(words: list[str]) -> object:
+    """An address, or without a word that of RAY_ADDRESS; without either, a cluster of this machine's own."""
+    return _one(str)(words) if words else os.environ.get("RAY_ADDRESS") or "local"
+
+
+_ADDRESS = PrimitiveConstructorSpec(
+    "*", "[ADDRESS]", _read_address, is_instance=lambda _: True, str_from_instance=_show
+)
+
+
 def _read_names_and_values(words: list[str]) -> object:
     """NAME VALUE ... NAME VALUE ...: a word that could name an argument begins a hyperparameter."""
     values: dict[str, list[str]] = {}
@@ -104,6 +115,7 @@ class _Options(RunOptions, SweepConfig):
     hyperparameters: Annotated[Any, _NAMES_AND_VALUES, tyro.conf.arg(name="hyperparameter")] = None
     model: Annotated[str | None, _CODE] = None
     optimizer: Annotated[str, _CODE] = SweepConfig.optimizer
+    ray: Annotated[str | None, _ADDRESS] = None
     recipe: str = "quick"
     list_recipes: bool = False
 

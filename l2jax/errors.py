@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 import os
+from typing import Any
 
 
 class InputError(ValueError):
@@ -15,6 +17,9 @@ class InputError(ValueError):
     def __init__(self, option: str, message: str):
         super().__init__(f"{option}: {message}")
         self.option = option
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class InvalidInputError(InputError):
@@ -30,6 +35,10 @@ class UnusableFileError(InputError):
 
     def __init__(self, option: str, path: str | os.PathLike[str], problem: str):
         super().__init__(option, f"{path}: {problem}")
+
+
+class NothingTrainedError(RuntimeError):
+    """A sweep has ended before its first epoch was complete."""
 
 
 class SweepWarning(UserWarning):

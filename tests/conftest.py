@@ -43,8 +43,8 @@ def compiled_quickly():
 @pytest.fixture
 def not_drawn(monkeypatch):
     """Run folders without figures and report, which take seconds."""
-    monkeypatch.setattr("l2jax.run.session.plot.drawings", lambda _: {})
-    monkeypatch.setattr("l2jax.run.session.write_report", lambda _, path: path.write_bytes(b"not drawn"))
+    monkeypatch.setattr("l2jax.run.saving.plot.drawings", lambda _: {})
+    monkeypatch.setattr("l2jax.run.saving.write_report", lambda _, path: path.write_bytes(b"not drawn"))
 
 
 @pytest.fixture(scope="session")

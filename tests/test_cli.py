@@ -18,7 +18,7 @@ import l2jax
 from l2jax import cli
 from l2jax.config import RECIPES, SweepConfig
 from l2jax.results.brief import brief
-from l2jax.run import session
+from l2jax.run import saving
 from l2jax.run.folder import make_run_dir
 from l2jax.run.options import RunOptions
 
@@ -373,8 +373,8 @@ def test_outcome_is_printed_and_progress_apart_from_it(tiny_run):
 
 
 def test_quiet_prints_nothing(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(session, "plot", SimpleNamespace(drawings=lambda _: {}))  # to draw takes seconds
-    monkeypatch.setattr(session, "write_report", lambda *_: None)
+    monkeypatch.setattr(saving, "plot", SimpleNamespace(drawings=lambda _: {}))  # to draw takes seconds
+    monkeypatch.setattr(saving, "write_report", lambda *_: None)
     assert cli.main([*TINY, "--epochs", "1", "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
     (run_dir,) = (tmp_path / "runs").iterdir()

@@ -23,15 +23,26 @@ PACKAGES = ("l2jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 class Computation(NamedTuple):
-    """The way in which a sweep is computed. The same computation gives bitwise the same results on the same devices."""
+    """The way in which a sweep is computed. The same computation gives bitwise the same results on the same devices.
+
+    Attributes:
+      trials_at_once: the size of a chunk.
+      tuning: how the programs compute.
+      device: the kind of device.
+      num_devices: that a chunk is spread over.
+      products: the precision of matrix products.
+    """
 
     trials_at_once: int
     tuning: Tuning
+    device: str
+    num_devices: int
+    products: str
 
 
 def describe(setup: Setup, computation: Computation | None, seconds: dict[str, float]) -> dict[str, Any]:
     """The description as JSON values; `computation` is None while the sweep is not compiled."""
-    device = setup.mesh.devices.flat[0]
+    device, num_devices, products = computation[2:] if computation else devices(setup)
     return {
         "sweep": dataclasses.asdict(setup.config),
         "model": setup.model_name,
@@ -45,9 +56,9 @@ def describe(setup: Setup, computation: Computation | None, seconds: dict[str, f
         "warnings": list(setup.warnings),
         "trials_at_once": computation and computation.trials_at_once,
         "tuning": computation and computation.tuning._asdict(),
-        "products": _products(setup),
-        "device": device.device_kind,
-        "num_devices": setup.mesh.size,
+        "products": products,
+        "device": device,
+        "num_devices": num_devices,
         "platform": platform.platform(),
         "versions": {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES},
         "seconds": seconds,
@@ -68,6 +79,11 @@ def working_folder() -> str | None:
     return None
 
 
+def devices(setup: Setup) -> tuple[str, int, str]:
+    """The kind and number of this process's devices, and the precision of their products, as in `Computation`."""
+    return setup.mesh.devices.flat[0].device_kind, setup.mesh.size, _products(setup)
+
+
 def _products(setup: Setup) -> str:
     """The precision in which float32 numbers are multiplied in matrix products and convolutions.
 
@@ -80,12 +96,22 @@ def _products(setup: Setup) -> str:
     return asked or by_default.get(setup.mesh.devices.flat[0].platform, "float32")
 
 
-def described_computation(description: Mapping[str, Any], setup: Setup) -> Computation | None:
-    """The computation in a description, if this sweep has the same trials, devices and options; otherwise None."""
+def described_computation(
+    description: Mapping[str, Any], setup: Setup, num_devices: int | None = None
+) -> Computation | None:
+    """The computation in a description, if this sweep has the same trials, devices and options; otherwise None.
+
+    Args:
+      num_devices: of a worker, where workers compute, whose devices are not known yet; None: this process does.
+    """
     now, config = describe(setup, None, {}), description["sweep"]
-    same = all(description[name] == now[name] for name in ("num_trials", "device", "num_devices"))
-    same &= all(config[name] == now["sweep"][name] for name in ("trials_at_once", "autotune"))
-    return Computation(description["trials_at_once"], Tuning(**description["tuning"])) if same else None
+    if not description["trials_at_once"] or description["num_trials"] != now["num_trials"]:
+        return None
+    same = all(config[name] == now["sweep"][name] for name in ("trials_at_once", "autotune"))
+    before = tuple(description.get(name) for name in ("device", "num_devices", "products"))
+    own = before if num_devices else devices(setup)
+    same &= before[:2] == (own[0], num_devices or own[1])
+    return Computation(description["trials_at_once"], Tuning(**description["tuning"]), *own) if same else None
 
 
 def check_continues(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -31,6 +31,12 @@ def use_every_core(num_cores: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", cores)
 
 
+def leave_accelerators_to_workers() -> None:
+    """Keeps JAX in this process, but not in those that it starts, from GPUs and TPUs, unless it has started."""
+    with contextlib.suppress(RuntimeError):  # JAX has started
+        jax.config.update("jax_platforms", "cpu")
+
+
 def make_mesh(num_trials: int, num_devices: int | None = None) -> Mesh:
     """A mesh of one axis, `trial`, over the local devices, or this many of them, but no more than there are trials."""
     devices = jax.local_devices()[: min(num_devices or num_trials, num_trials)]

@@ -125,6 +125,26 @@ class Ledger:
             self.metrics[name][list(indices)] = values
         self.tested[list(indices)] = True
 
+    def add_part(self, indices: Sequence[int], part: Ledger) -> None:
+        """Records everything that the ledger of these trials alone, n of them, knows.
+
+        Raises:
+          ValueError: for the ledger of other metrics, layers or numbers of trials.
+        """
+        rows, num_epochs = np.array(indices), part.chunks.shape[1]
+        self.make_room(num_epochs)
+        if part.metrics.keys() != self.metrics.keys() or len(rows) != len(part.epochs_done):
+            raise ValueError("the ledger of other trials")
+        for name, values in part.metrics.items():
+            if name in AFTER_EPOCHS:
+                self.metrics[name][rows, :num_epochs] = values
+            else:
+                self.metrics[name][rows] = values
+        self.seconds[rows, :num_epochs] = part.seconds
+        self.chunks[rows, :num_epochs] = np.where(part.chunks < 0, -1, rows[part.chunks])
+        self.epochs_done[rows] = part.epochs_done
+        self.tested[rows] = part.tested
+
     def record(self, indices: Sequence[int], number: int) -> EpochRecord:
         """The record of an epoch that these trials have finished together."""
         rows = list(indices)

@@ -72,6 +72,7 @@ def make_plan(
     trials_at_once: int | None = None,
     exactly: bool = False,
     tuning: Tuning | None = None,
+    memory_share: float = 1.0,
 ) -> Plan:
     """Plans chunks for this many trials, and compiles for one of them.
 
@@ -79,6 +80,7 @@ def make_plan(
       trials_at_once: the most trials in a chunk, whatever memory they need; None leaves it to the memory.
       exactly: the chunk has that size even if fewer trials are left, so that results stay bitwise equal.
       tuning: how to compute; None chooses.
+      memory_share: the share of the free memory that a chunk may take.
     """
     tuning = tuning or choose_tuning(setup)
     fit = fit_chunks(
@@ -87,6 +89,7 @@ def make_plan(
         devices=list(setup.mesh.devices.flat),
         steps=math.ceil(setup.num_examples.max() / setup.config.batch_size),
         trials_at_once=trials_at_once,
+        memory_share=memory_share,
     )
     fit = fit._replace(num_chunks=math.ceil(num_trials / fit.trials_at_once))
     return Plan(fit, tuning, setup.examples)
@@ -99,6 +102,7 @@ def fit_chunks(
     devices: Sequence[jax.Device],
     steps: int,
     trials_at_once: int | None = None,
+    memory_share: float = 1.0,
 ) -> Fit:
     """Finds chunks of equal size, so that one compilation serves all.
 
@@ -109,8 +113,9 @@ def fit_chunks(
       compile_for: compiles for a number of trials.
       steps: of one trial in an epoch.
       trials_at_once: the most trials in a chunk, whatever memory they need; None leaves it to the memory.
+      memory_share: the share of the free memory that a chunk may take.
     """
-    bytes_free, num_devices = free_memory(devices), len(devices)
+    bytes_free, num_devices = int(free_memory(devices) * memory_share), len(devices)
 
     def fit(at_most: int) -> Fit:
         num_chunks = math.ceil(num_trials / at_most)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from l2jax.engine import chunk as on_devices
 from l2jax.engine.chunk import Chunk
 from l2jax.engine.collect import collect
 from l2jax.engine.compile import abstract_state
-from l2jax.engine.describe import Computation, describe, described_computation
+from l2jax.engine.describe import Computation, describe, described_computation, devices
 from l2jax.engine.devices import put_per_trial
 from l2jax.engine.digest import program_digests
 from l2jax.engine.grid import find_trials, tree_stack, tree_take, tree_unstack
@@ -54,15 +53,16 @@ class Sweep:
       code: the SHA-256 of the files that these functions come from, by option, for the description.
 
     Attributes:
+      functions: the model, the optimizer, the penalty and `code`, as they were given.
       setup: what does not change: the config, the data set, the grid of T trials, the devices.
       ledger: what is known of each trial.
       computation: how the trials are computed, known after `compile()` or `reproduce()`.
       compiled: the plan with its programs, after `compile()`.
       chunk: the trials that trained last, with their state on the devices.
       waiting: the states of trials that are between two epochs, on the host, by index.
-      extended: makes the sweep of another config from the same data set and functions.
       seconds: spent so far on compiling, training and evaluating.
       program_sha256: the `program_digests`, once `identify()` was called, for the description.
+      storage: where workers leave their files, if that is not the run folder, for the description.
 
     Raises:
       InputError: for a config, data set and model that do not go together.
@@ -79,9 +79,8 @@ class Sweep:
         penalty: PenaltyFn | None = None,
         code: Mapping[str, str] | None = None,
     ):
-        functions: dict[str, Any] = {"model": model, "optimizer": optimizer, "penalty": penalty, "code": code}
-        self.extended = functools.partial(Sweep, dataset=dataset, **functions)
-        self.setup = make_setup(config, as_dataset(dataset), **functions)
+        self.functions: dict[str, Any] = {"model": model, "optimizer": optimizer, "penalty": penalty, "code": code}
+        self.setup = make_setup(config, as_dataset(dataset), **self.functions)
         self.config, self.dataset, self.axes = self.setup.config, self.setup.dataset, self.setup.axes
         self.num_trials = self.config.num_trials
         self.ledger = new_ledger(self.setup.num_examples, self.config.epochs, len(self.setup.layers))
@@ -90,25 +89,46 @@ class Sweep:
         self.chunk: Chunk | None = None
         self.waiting: dict[int, TrainState] = {}
         self.program_sha256: dict[str, str] | None = None
+        self.storage: str | None = None
         self.seconds = {"compiling": 0.0, "training": 0.0, "evaluating": 0.0}
 
     @in_own_jax
-    def compile(self) -> Plan:
-        """Plans how many trials the memory holds at once, and compiles for them. A second call returns the same."""
+    def compile(self, num_trials: int | None = None, memory_share: float = 1.0) -> Plan:
+        """Plans how many trials the memory holds at once, and compiles for them. A second call returns the same.
+
+        Args:
+          num_trials: to plan for; None: all that have the same number of epochs left.
+          memory_share: the share of the free memory that a chunk may take, where others train beside it.
+        """
         if self.compiled is None:
-            trials_at_once, tuning = self.computation or (self.config.trials_at_once, None)
-            self._plan(trials_at_once, tuning, exactly=self.computation is not None)
+            unfinished = self.ledger.unfinished().values()
+            num_trials = num_trials or max((len(indices) for indices in unfinished), default=self.num_trials)
+            known = self.computation
+            trials_at_once, tuning = known[:2] if known else (self.config.trials_at_once, None)
+            self._plan(num_trials, trials_at_once, tuning, exactly=known is not None, memory_share=memory_share)
         assert self.compiled
         return self.compiled
 
-    def _plan(self, trials_at_once: int | None, tuning: Tuning | None, *, exactly: bool) -> None:
-        unfinished = self.ledger.unfinished().values()
-        num_trials = max((len(indices) for indices in unfinished), default=self.num_trials)
+    def _plan(self, num_trials: int, trials_at_once: int | None, tuning: Tuning | None, **options: Any) -> None:
         with self._timing("compiling"):
-            self.compiled = make_plan(
-                self.setup, num_trials, trials_at_once=trials_at_once, exactly=exactly, tuning=tuning
-            )
-        self.computation = Computation(self.compiled.trials_at_once, self.compiled.tuning)
+            self.compiled = make_plan(self.setup, num_trials, trials_at_once=trials_at_once, tuning=tuning, **options)
+        self.computation = Computation(self.compiled.trials_at_once, self.compiled.tuning, *devices(self.setup))
+
+    def extended(self, config: SweepConfig) -> Sweep:
+        """The sweep of another config, of the same data set and functions."""
+        return type(self)(config, self.dataset, **self.functions)
+
+    def part(self, indices: Sequence[int]) -> Sweep:
+        """The sweep of some of the trials alone, nothing of which is trained yet, with the programs of this one."""
+        part = copy.copy(self)
+        rows = list(indices)
+        part.setup = self.setup._replace(
+            trials=tree_take(self.setup.trials, rows), num_examples=self.setup.num_examples[rows]
+        )
+        part.num_trials = len(rows)
+        part.ledger = new_ledger(part.setup.num_examples, self.config.epochs, len(self.setup.layers))
+        part.chunk, part.waiting, part.seconds = None, {}, dict.fromkeys(self.seconds, 0.0)
+        return part
 
     @each_in_own_jax
     def epochs(self, profile: Path | None = None) -> Iterator[EpochRecord]:
@@ -129,7 +149,7 @@ class Sweep:
                 if "RESOURCE_EXHAUSTED" not in str(error) or len(indices) <= self.setup.mesh.size:
                     raise
                 self._set_aside()
-                self._plan(math.ceil(len(indices) / 2), plan.tuning, exactly=False)
+                self._plan(len(indices), math.ceil(len(indices) / 2), plan.tuning, exactly=False)
 
     def _train(self, chunk: Chunk, plan: Plan, profile: Path | None) -> Iterator[EpochRecord]:
         """Trains a chunk to the last epoch."""
@@ -219,7 +239,8 @@ class Sweep:
 
     def description(self) -> dict[str, Any]:
         """Everything that a reader of the results needs to run the sweep again; JSON values."""
-        return describe(self.setup, self.computation, self.seconds) | {"program_sha256": self.program_sha256}
+        others = {"program_sha256": self.program_sha256, "storage": self.storage}
+        return describe(self.setup, self.computation, self.seconds) | others
 
     @in_own_jax
     def identify(self) -> None:
@@ -240,29 +261,33 @@ class Sweep:
 
     @in_own_jax
     def restore(self, snapshot: Snapshot) -> None:
-        """Restores a snapshot. Trials that were trained or restored before are skipped.
+        """Restores a snapshot. Trials that are as far, or further, are skipped.
 
         Raises:
           KeyError: for trials that this sweep does not have.
           ValueError: for the state of another network or optimizer.
         """
         indices = find_trials(snapshot.trials, self.setup.trials)
-        rows = [row for row, index in enumerate(indices) if not self.ledger.epochs_done[index]]
+        done = self.ledger.epochs_done[indices]
+        rows = np.flatnonzero(done < len(snapshot.seconds)).tolist()
         if not rows:
             return
         snapshot, restored = take_rows(snapshot, rows), [indices[row] for row in rows]
         state = restore_state(snapshot, abstract_state(self.setup))
         restore_snapshot(self.ledger, restored, snapshot)
-        self.seconds["training"] += float(snapshot.seconds.sum())
+        self.seconds["training"] += float(snapshot.seconds[done[rows].min() :].sum())
         if len(snapshot.seconds) < self.config.epochs:
             self.waiting |= zip(restored, tree_unstack(state), strict=True)
 
-    def reproduce(self, description: dict[str, Any]) -> None:
+    def reproduce(self, description: dict[str, Any], num_devices: int | None = None) -> None:
         """Computes in the same way as the described sweep, bitwise, if trials, devices and options are the same.
 
         Call it before `compile()`. The chunks get the same size, whatever memory is free now.
+
+        Args:
+          num_devices: of a worker, where workers compute; None: this process does.
         """
-        self.computation = described_computation(description, self.setup) or self.computation
+        self.computation = described_computation(description, self.setup, num_devices) or self.computation
 
     @property
     def plan(self) -> Plan:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
+import tempfile
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +17,14 @@ import optax
 from numpy.typing import ArrayLike
 from rich.console import Console
 
+from l2jax.checkpoint.storage import Storage
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset, as_dataset
+from l2jax.distributed.driver import Driver, Workers, executor_workers
+from l2jax.distributed.ray_executor import ray_workers
+from l2jax.engine.devices import leave_accelerators_to_workers
 from l2jax.engine.sweep import Sweep
-from l2jax.errors import InvalidInputError, SweepWarning
+from l2jax.errors import InvalidInputError, NothingTrainedError, SweepWarning
 from l2jax.hyperparameters import Values
 from l2jax.network.model import ModelFn
 from l2jax.results.files import CONFIG, read_config
@@ -27,8 +34,8 @@ from l2jax.run.folder import make_run_dir
 from l2jax.run.loading import best_index, build_network
 from l2jax.run.options import RunOptions
 from l2jax.run.output import progress_console
-from l2jax.run.parameters import keep_trained
-from l2jax.run.terminal import load_with_progress, progress_bar, show_compilation, show_work
+from l2jax.run.parameters import arrays_of, arrays_of_all, keep_trained
+from l2jax.run.terminal import load_with_progress, progress_bar, show_compilation, show_work, show_workers
 from l2jax.trial.optimizer import OptimizerFn
 from l2jax.trial.penalty import PenaltyFn
 
@@ -60,6 +67,9 @@ def sweep(
     trials_at_once: int | None = SweepConfig.trials_at_once,
     autotune: bool = SweepConfig.autotune,
     run_dir: str | os.PathLike[str] | None = None,
+    ray: str | None = None,
+    executor: Executor | None = None,
+    storage: str | os.PathLike[str] | None = None,
     keep: Literal["best", "all"] = "best",
     progress: bool = False,
 ) -> Results:
@@ -109,6 +119,12 @@ def sweep(
       autotune: time the ways to compute, and keep the fastest.
       run_dir: a folder for files and checkpoints: new, empty, or of the same sweep. It is refused if its sweep had
         other examples, another network or optimizer, other options, or values that are now missing. None: no files.
+      ray: train on a Ray cluster: "auto", "host:6379" or the like as `ray.init` takes it; "local" starts one on this
+        machine, which ends with the call. Every GPU, or else every core, trains a chunk at a time.
+      executor: trains chunks in the processes of this executor, such as a `ProcessPoolExecutor` that spawns; data set
+        and functions are pickled, and each process uses one device.
+      storage: with `ray` or `executor`, the folder that all machines see, or the address, such as s3://bucket/folder,
+        where workers keep checkpoints. None: the run folder, or without one a temporary folder of this machine.
       keep: the trained parameters to keep, for `Results.params` and `Results.network`: of the best trial, or of all.
       progress: show on stderr how far the sweep is: a bar on a terminal or in a notebook, some 20 lines elsewhere.
 
@@ -118,6 +134,7 @@ def sweep(
     Raises:
       InputError: for what cannot be used; says what was given and what is accepted.
       OSError: if files cannot be written; what was written before is intact.
+      NothingTrainedError: if no worker completes an epoch.
     """
     data = None if isinstance(dataset, str | os.PathLike) else as_dataset(dataset)
     if data is not None and image_size is not None:
@@ -148,14 +165,36 @@ def sweep(
     )
     folder = Path(run_dir) if isinstance(run_dir, str | os.PathLike) else run_dir
     resume = folder if folder and (folder / CONFIG).exists() else None
-    options = RunOptions(run_dir=None if resume else folder, resume=resume, keep=keep, quiet=not progress)
+    if executor is not None and ray is not None:
+        raise InvalidInputError("executor", executor, "none with ray")
+    if storage is not None and executor is None and ray is None:
+        raise InvalidInputError("storage", storage, "none without ray or an executor")
+    options = RunOptions(
+        run_dir=None if resume else folder,
+        resume=resume,
+        keep=keep,
+        ray=ray,
+        storage=None if storage is None or resume else os.fspath(storage),
+        quiet=not progress,
+    )
     if resume:
         config.check_extends(read_config(resume, "run_dir"))
     console = progress_console(quiet=not progress)
     if data is None:
         data = load_with_progress(config, console)
+    if ray is not None:
+        leave_accelerators_to_workers()
     trained = Sweep(config, data, model=model, optimizer=optimizer, penalty=penalty)
-    return _in_memory(trained, keep, console) if folder is None else _in_folder(trained, options, console)
+    with contextlib.ExitStack() as stack:
+        workers = None if executor is None else executor_workers(executor)
+        if ray is not None:
+            workers = stack.enter_context(ray_workers(ray, config.devices))
+        if folder is not None:
+            return _in_folder(trained, options, console, workers)
+        if workers is None:
+            return _in_memory(trained, keep, console)
+        place = options.storage or stack.enter_context(tempfile.TemporaryDirectory(prefix="l2jax_"))
+        return _by_workers(trained, Driver(trained, workers, Storage(place)), keep, console)
 
 
 def _in_memory(sweep: Sweep, keep: str, console: Console) -> Results:
@@ -171,23 +210,50 @@ def _in_memory(sweep: Sweep, keep: str, console: Console) -> Results:
     results = sweep.results()
     if keep == "best":
         kept = {index: arrays for index, arrays in kept.items() if index == best_index(results)}
+    return _with_kept(results, kept, sweep)
+
+
+def _by_workers(sweep: Sweep, driver: Driver, keep: str, console: Console) -> Results:
+    """Has workers train to the last epoch, and keeps parameters in memory."""
+    show_work(sweep, (), console)
+    show_workers(driver, console)
+    with progress_bar(sweep, console) as show:
+        for record in driver.epochs():
+            show(record)
+    if not sweep.ledger.epochs_done.any():
+        raise NothingTrainedError("; ".join(driver.lost))
+    for line in driver.lost:
+        warnings.warn(f"given up: {line}", SweepWarning, stacklevel=3)
+    results = sweep.results()
+    best, kept = best_index(results), dict[int, Arrays]()
+    if keep == "all":
+        arrays = arrays_of_all(sweep, driver.checkpoints)
+        kept = {index: {path: values[index] for path, values in arrays.items()} for index in range(sweep.num_trials)}
+    elif best is not None:
+        kept = {best: arrays_of(best, sweep, driver.checkpoints)}
+    return _with_kept(results, kept, sweep)
+
+
+def _with_kept(results: Results, kept: dict[int, Arrays], sweep: Sweep) -> Results:
     found = Kept(trial_grid(results.data), kept.get, build_network, sweep.setup.own_model)
     return dataclasses.replace(results, kept=found)
 
 
-def _in_folder(sweep: Sweep, options: RunOptions, console: Console) -> Results:
+def _in_folder(sweep: Sweep, options: RunOptions, console: Console, workers: Workers | None) -> Results:
     """Trains in a run folder as the command does, and passes a signal on when everything is saved."""
     from l2jax.run.session import train_in_folder  # figures and the report take a second to import
 
     run_dir = options.resume or make_run_dir(options.run_dir)
     try:
-        done = train_in_folder(sweep, run_dir, options, console)
+        done = train_in_folder(sweep, run_dir, options, console, workers=workers)
     except OSError as error:
         error.add_note(f"What was written to {run_dir} before is intact: the same call goes on from there.")
         raise
     if done.failed:
         lost = f"{run_dir}: the results are saved; not written: {', '.join(done.failed)}"
         warnings.warn(lost, SweepWarning, stacklevel=3)
+    for line in done.lost:
+        warnings.warn(f"given up, and tried again by the same call: {line}", SweepWarning, stacklevel=3)
     if done.signals:
         signal.raise_signal(done.signals[0])
     return done.results

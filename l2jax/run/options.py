@@ -27,6 +27,8 @@ class RunOptions:
       keep: Trained parameters to keep: of the best trial, or all.
       tensorboard: Write event files for TensorBoard.
       profile: Folder for a profiler trace of one epoch.
+      ray: Train on a Ray cluster: this machine's own, or the one at an address.
+      storage: Shared folder or s3://... for checkpoints of a cluster; none: the run folder.
       quiet: Print nothing but errors.
 
     Raises:
@@ -41,6 +43,8 @@ class RunOptions:
     keep: str = "best"
     tensorboard: bool = False
     profile: Path | None = None
+    ray: str | None = None
+    storage: str | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -56,6 +60,10 @@ class RunOptions:
         if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             accepted = "an installation with tensorboardX: pip install 'l2jax[tensorboard]'"
             raise InvalidInputError("tensorboard", "no tensorboardX", accepted)
+        if self.ray and self.profile:
+            raise InvalidInputError("profile", self.profile, "none with --ray")
+        if self.storage and self.resume:
+            raise InvalidInputError("storage", self.storage, "none with --resume: it stays where it was")
         if self.resume and self.run_dir:
             raise InvalidInputError("run_dir", self.run_dir, "none with --resume")
         for option in ("run_dir", "resume", "profile"):

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from l2jax.checkpoint.checkpoints import Checkpoints
 from l2jax.engine.chunk import trial_on_host
 from l2jax.engine.compile import abstract_state
 from l2jax.engine.grid import find_trials, tree_take, tree_unstack, trial_keys
 from l2jax.engine.ledger import Ledger
-from l2jax.engine.snapshot import Snapshot, restore_state
+from l2jax.engine.snapshot import Snapshot, restore_state, take_rows
 from l2jax.engine.sweep import Sweep
 from l2jax.network.network import by_path
 from l2jax.results.metrics import REPLICATES
 from l2jax.results.parameters import Arrays, trial_grid, trial_index
 from l2jax.results.results import Results
-from l2jax.run.checkpoint import Checkpoints
 from l2jax.trial.optimizer import evaluation_params
 from l2jax.trial.train import TrainState
 
+FindCheckpoints = Callable[[int | None], Iterable[Checkpoints]]
+"""The places that have checkpoints of the trial at an index; None: of any trial."""
 
-def params_file(keep: str, results: Results, sweep: Sweep, checkpoints: Checkpoints) -> bytes:
+
+def params_file(keep: str, results: Results, sweep: Sweep, find_checkpoints: FindCheckpoints) -> bytes:
     """The content of best_params.npz or all_params.npz: arrays by path, such as "dense/bias".
 
     Arrays of all trials have a leading axis, in the order of summary.csv, and are NaN where nothing is trained yet.
@@ -33,7 +36,11 @@ def params_file(keep: str, results: Results, sweep: Sweep, checkpoints: Checkpoi
       OSError: if no checkpoint of the best trial is left.
     """
     content = io.BytesIO()
-    arrays = _best(results, sweep, checkpoints) if keep == "best" else _all(sweep, checkpoints)
+    if keep == "best":
+        index = trial_index(trial_grid(results.data), results.best_trial())
+        arrays = arrays_of(index, sweep, find_checkpoints)
+    else:
+        arrays = arrays_of_all(sweep, find_checkpoints)
     np.savez(content, allow_pickle=False, **arrays)
     return content.getvalue()
 
@@ -87,27 +94,42 @@ def _for_file(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32) if values.dtype.kind == "V" else values
 
 
-def _best(results: Results, sweep: Sweep, checkpoints: Checkpoints) -> Arrays:
-    index = trial_index(trial_grid(results.data), results.best_trial())
+def arrays_of(index: int, sweep: Sweep, find_checkpoints: FindCheckpoints) -> Arrays:
+    """The arrays of one trial by path, as `trained_arrays`; raises OSError if no checkpoint of it is left."""
     trial = tree_take(sweep.setup.trials, [index])
-    for snapshot, _ in checkpoints.load(sweep.check_snapshot, lambda _: None, trial=trial_keys(trial)[0]):
-        return trained_arrays(_states(snapshot, sweep)[find_trials(trial, snapshot.trials)[0]])
-    raise OSError("no checkpoint of the best trial is left")
+    key = trial_keys(trial)[0]
+    latest: Snapshot | None = None
+    for checkpoints in find_checkpoints(index):
+        for snapshot, _ in checkpoints.load(sweep.check_snapshot, lambda _: None, trial=key):
+            if key in trial_keys(snapshot.trials):
+                if latest is None or len(snapshot.seconds) > len(latest.seconds):
+                    latest = snapshot
+                break
+    if latest is None:
+        raise OSError("no checkpoint of the trial is left")
+    row = find_trials(trial, latest.trials)
+    return trained_arrays(_states(take_rows(latest, row), sweep)[0])
 
 
-def _all(sweep: Sweep, checkpoints: Checkpoints) -> Arrays:
+def arrays_of_all(sweep: Sweep, find_checkpoints: FindCheckpoints) -> Arrays:
+    """The arrays of all trials by path, with a leading axis, NaN where nothing is trained yet."""
     arrays: Arrays = {}
-    filled = np.zeros(sweep.num_trials, bool)
-    for snapshot, _ in checkpoints.load(sweep.check_snapshot, lambda _: None):  # the latest first
-        indices = find_trials(snapshot.trials, sweep.setup.trials)
-        for index, state in zip(indices, _states(snapshot, sweep), strict=True):
-            if not filled[index]:
-                for path, values in trained_arrays(state).items():
-                    missing = np.nan if np.issubdtype(values.dtype, np.inexact) else 0
-                    array = arrays.setdefault(path, np.full((len(filled), *values.shape), missing, values.dtype))
-                    array[index] = values
-                filled[index] = True
+    epochs_done = np.zeros(sweep.num_trials, int)
+    for checkpoints in find_checkpoints(None):
+        for snapshot, _ in checkpoints.load(sweep.check_snapshot, lambda _: None):
+            num_epochs, indices = len(snapshot.seconds), find_trials(snapshot.trials, sweep.setup.trials)
+            for index, state in zip(indices, _states(snapshot, sweep), strict=True):
+                if epochs_done[index] < num_epochs:
+                    _fill(arrays, index, trained_arrays(state), len(epochs_done))
+                    epochs_done[index] = num_epochs
     return arrays
+
+
+def _fill(arrays: Arrays, index: int, of_trial: Arrays, num_trials: int) -> None:
+    for path, values in of_trial.items():
+        missing = np.nan if np.issubdtype(values.dtype, np.inexact) else 0
+        array = arrays.setdefault(path, np.full((num_trials, *values.shape), missing, values.dtype))
+        array[index] = values
 
 
 def _states(snapshot: Snapshot, sweep: Sweep) -> list[TrainState]:

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import os
 import signal
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 
-from l2jax import plot
-from l2jax.atomic import write_whole, write_with_sums
+from l2jax.atomic import write_with_sums
 from l2jax.config import SweepConfig
-from l2jax.engine.describe import check_continues
+from l2jax.distributed.driver import MOST_FAILURES, Workers
+from l2jax.distributed.ray_executor import ray_workers
+from l2jax.engine.devices import leave_accelerators_to_workers
 from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.sweep import Sweep
-from l2jax.errors import SweepWarning, reason
-from l2jax.plot.style import own_style
-from l2jax.report.page import write_report
-from l2jax.results.files import CONFIG, config_json, read_description
-from l2jax.results.parameters import ALL, BEST
+from l2jax.errors import InvalidInputError, NothingTrainedError, reason
+from l2jax.results.files import CONFIG, config_json
 from l2jax.results.refine import next_strengths
 from l2jax.results.results import Results
 from l2jax.results.words import number
-from l2jax.run.checkpoint import Checkpoints
 from l2jax.run.code import load_code
 from l2jax.run.folder import make_folder, make_run_dir
 from l2jax.run.loading import with_folder
@@ -37,20 +32,11 @@ from l2jax.run.lock import locked
 from l2jax.run.metrics_log import metrics_log
 from l2jax.run.options import RunOptions
 from l2jax.run.output import progress_console, results_console, say
-from l2jax.run.parameters import params_file
+from l2jax.run.saving import save
 from l2jax.run.signals import stop_signals
 from l2jax.run.tensorboard import event_files
-from l2jax.run.terminal import (
-    load_with_progress,
-    print_results,
-    progress_bar,
-    show_compilation,
-    show_work,
-    warnings_on,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from l2jax.run.terminal import load_with_progress, print_results, progress_bar, show_work, warnings_on
+from l2jax.run.trainers import Trainer, make_trainer
 
 Observer = Callable[[EpochRecord], None]
 
@@ -60,13 +46,14 @@ class Session(NamedTuple):
 
     Attributes:
       signals: the first SIGINT or SIGTERM, once it has arrived.
+      workers: that train in place of this process; None: it trains itself.
     """
 
     run_dir: Path
-    checkpoints: Checkpoints
     options: RunOptions
     console: Console
     signals: list[int]
+    workers: Workers | None
 
 
 class Outcome(NamedTuple):
@@ -77,12 +64,14 @@ class Outcome(NamedTuple):
       results: which are saved.
       signals: the one that stopped it, if any.
       failed: other files that could not be written, with the reasons.
+      lost: chunks that were given up, with the reasons.
     """
 
     sweep: Sweep
     results: Results
     signals: list[int]
     failed: list[str]
+    lost: list[str]
 
 
 def run(config: SweepConfig, options: RunOptions) -> int:
@@ -94,24 +83,33 @@ def run(config: SweepConfig, options: RunOptions) -> int:
     Raises:
       InputError: for what cannot be used; no folder is left behind.
     """
+    if options.storage and not options.ray:
+        raise InvalidInputError("storage", options.storage, "none without --ray")
     # Progress goes to stderr and results to stdout, so that each can be redirected.
     console = progress_console(quiet=options.quiet)
-    with warnings_on(console):
+    with warnings_on(console), contextlib.ExitStack() as stack:
         dataset = load_with_progress(config, console)
         code = load_code(config)
+        if options.ray:
+            leave_accelerators_to_workers()
         with warnings.catch_warnings(record=True) as caught:
             sweep = Sweep(config, dataset, **code.functions, code=code.sha256)
-    if options.profile:
-        make_folder("profile", options.profile)
-    run_dir = options.resume or make_run_dir(options.run_dir)
-    try:
-        with warnings_on(console):
-            option = "resume" if options.resume else "run_dir"
-            done = train_in_folder(sweep, run_dir, options, console, option=option, caught=caught)
-    except OSError as error:
-        left = f"what was written before is intact: --resume {run_dir}" if run_dir.exists() else "the folder is gone"
-        say(f"error: {run_dir}: {reason(error)}; {left}")
-        return 1
+        if options.profile:
+            make_folder("profile", options.profile)
+        workers = stack.enter_context(ray_workers(options.ray, config.devices)) if options.ray else None
+        run_dir = options.resume or make_run_dir(options.run_dir)
+        option = "resume" if options.resume else "run_dir"
+        try:
+            done = train_in_folder(sweep, run_dir, options, console, option=option, caught=caught, workers=workers)
+        except OSError as error:
+            left = (
+                f"what was written before is intact: --resume {run_dir}" if run_dir.exists() else "the folder is gone"
+            )
+            say(f"error: {run_dir}: {reason(error)}; {left}")
+            return 1
+        except NothingTrainedError as error:
+            say(f"error: {run_dir}: {error}")
+            return 1
     try:
         with results_console(quiet=options.quiet) as console:
             print_results(done.results, run_dir, console)
@@ -119,6 +117,8 @@ def run(config: SweepConfig, options: RunOptions) -> int:
         done.failed.insert(0, str(error))
     if done.failed:
         say(f"error: {run_dir}: the results are saved; not written: {', '.join(done.failed)}")
+    for line in done.lost:
+        say(f"error: {line} failed {MOST_FAILURES} times and was given up: --resume {run_dir} tries again")
     return _exit_code(done) or bool(done.failed)
 
 
@@ -130,37 +130,45 @@ def train_in_folder(
     *,
     option: str = "run_dir",
     caught: Sequence[warnings.WarningMessage] = (),
+    workers: Workers | None = None,
 ) -> Outcome:
     """Trains a sweep in a run folder until the last epoch or a signal, and saves it there.
 
     Args:
       option: that names the folder, for errors.
       caught: warnings of the setup, which are shown below the line on what is trained.
+      workers: that train in place of this process; None: it trains itself.
 
     Raises:
       InputError: for a folder that is in use, or that holds the run of another sweep.
       OSError: if the results cannot be written; what was written before is intact.
     """
     with locked(run_dir, option), stop_signals() as signals:
-        session = Session(run_dir, Checkpoints(run_dir), options, console, signals)
-        sweep.identify()
-        if options.resume:
-            _restore(sweep, session)
+        session = Session(run_dir, options, console, signals, workers)
+        trainer = _trainer(sweep, session, resume=options.resume is not None)
         show_work(sweep, caught, console)
         _warn_of_rounding(sweep, console)
-        results, failed = _train_and_save(sweep, session)
+        results, failed = _train_and_save(sweep, trainer, session)
         for _ in range(options.refine):
             refined = _refine(sweep, results, console)
             if refined is None:
                 break
-            sweep = refined
-            sweep.identify()
-            _restore(sweep, session)
-            results, failed = _train_and_save(sweep, session)
-    return Outcome(sweep, results, signals, failed)
+            sweep, trainer = refined, _trainer(refined, session, resume=True)
+            results, failed = _train_and_save(sweep, trainer, session)
+    return Outcome(sweep, results, signals, failed, trainer.lost)
 
 
-def _train_and_save(sweep: Sweep, session: Session) -> tuple[Results, list[str]]:
+def _trainer(sweep: Sweep, session: Session, *, resume: bool) -> Trainer:
+    """The trainer of a sweep, with what the run has done before, if it is to resume that."""
+    sweep.identify()
+    options = session.options
+    trainer = make_trainer(sweep, session.run_dir, options, signals=session.signals, workers=session.workers)
+    if resume:
+        trainer.restore()
+    return trainer
+
+
+def _train_and_save(sweep: Sweep, trainer: Trainer, session: Session) -> tuple[Results, list[str]]:
     """Trains until the last epoch or a signal. Observers see the record of each epoch, in this order.
 
     Returns:
@@ -171,52 +179,20 @@ def _train_and_save(sweep: Sweep, session: Session) -> tuple[Results, list[str]]
     with contextlib.ExitStack() as stack:
         observers: list[Observer] = [metrics_log(run_dir / "metrics.jsonl", sweep.ledger.records())]
         if not sweep.finished:
-            show_compilation(sweep, console)
+            trainer.compile(console)
+            write_with_sums(run_dir, {CONFIG: config_json(sweep.description())})  # now with the plan
             if options.tensorboard:
                 observers.append(stack.enter_context(event_files(sweep.axes, run_dir / "events")))
-            observers.append(_checkpointing(sweep, session))
             observers.append(stack.enter_context(progress_bar(sweep, console)))
-            for record in sweep.epochs(options.profile):
+            for record in trainer.epochs():
                 for observe in observers:
                     observe(record)
-                if session.signals:
-                    break
+    if not sweep.ledger.epochs_done.any():
+        raise NothingTrainedError("; ".join(trainer.lost) or "stopped before the first epoch was complete")
     with console.status("testing, saving, drawing"):
         results = sweep.results()
-        failed = _save(results, sweep, session)
+        failed = save(results, sweep, run_dir=run_dir, options=options, find_checkpoints=trainer.find_checkpoints)
     return with_folder(results, run_dir, sweep.setup.own_model), failed
-
-
-def _checkpointing(sweep: Sweep, session: Session) -> Observer:
-    """Saves a checkpoint when enough time has passed since the last, at the end of a chunk and after a signal."""
-    last = time.monotonic()
-
-    def save(record: EpochRecord) -> None:
-        nonlocal last
-        is_due = time.monotonic() - last >= 60 * session.options.checkpoint_minutes
-        if session.signals or record.number == sweep.config.epochs or is_due:
-            session.checkpoints.save(sweep.snapshot(), sweep.description())
-            last = time.monotonic()
-
-    return save
-
-
-def _restore(sweep: Sweep, session: Session) -> None:
-    """Restores what the checkpoints hold, the latest first."""
-
-    def warn(line: str) -> None:
-        warnings.warn(line, SweepWarning, stacklevel=2)
-
-    check_continues(read_description(session.run_dir), sweep.description())
-    for age, (snapshot, description) in enumerate(session.checkpoints.load(sweep.check_snapshot, warn)):
-        sweep.config.check_extends(SweepConfig(**description["sweep"]))
-        check_continues(description, sweep.description())
-        if age == 0:
-            sweep.reproduce(description)
-            for name, version in sweep.description()["versions"].items():
-                if (before := description["versions"].get(name)) != version:
-                    warn(f"{name} {before} before, {version} now: the last digits may differ")
-        sweep.restore(snapshot)
 
 
 def _refine(sweep: Sweep, results: Results, console: Console) -> Sweep | None:
@@ -233,44 +209,6 @@ def _refine(sweep: Sweep, results: Results, console: Console) -> Sweep | None:
     return sweep.extended(dataclasses.replace(sweep.config, l2=(*sweep.config.l2, *new)))
 
 
-def _save(results: Results, sweep: Sweep, session: Session) -> list[str]:
-    """Saves the results, and then every other file whether or not one fails: returns those that do, and why."""
-    run_dir, options, failed = session.run_dir, session.options, list[str]()
-    keep_all = options.keep == "all" or (run_dir / ALL).exists()
-    for name in (BEST, ALL):  # beside new results nobody could tell whose parameters the old files hold
-        (run_dir / name).unlink(missing_ok=True)
-    results.save(run_dir)
-
-    def attempt(name: str, write: Callable[[Path], object]) -> None:
-        try:
-            write(run_dir / name)
-        except Exception as error:  # of any library that has a part in it
-            failed.append(f"{name} ({reason(error)})")
-
-    kept = {"best", "all"} if keep_all else {"best"}
-    try:
-        results.best_trial()
-    except ValueError:  # no trial has finished without diverging
-        kept.discard("best")
-    for keep in kept:
-        attempt(
-            f"{keep}_params.npz",
-            lambda path, keep=keep: write_whole(path, params_file(keep, results, sweep, session.checkpoints)),
-        )
-    for name, draw in plot.drawings(results).items():
-        for file_format in {"png", options.figures}:
-            attempt(f"{name}.{file_format}", lambda path, draw=draw: _write_figure(draw, path))
-    attempt("report.html", lambda path: write_report({str(run_dir): results}, path))
-    return failed
-
-
-def _write_figure(draw: Callable[[], Figure], path: Path) -> None:
-    content = io.BytesIO()
-    with own_style():
-        draw().savefig(content, format=path.suffix.removeprefix("."), dpi=150)
-    write_whole(path, content.getvalue())
-
-
 def _warn_of_rounding(sweep: Sweep, console: Console) -> None:
     on_gpu = sweep.setup.mesh.devices.flat[0].platform == "gpu"
     if on_gpu and "deterministic" not in os.environ.get("XLA_FLAGS", ""):
@@ -279,7 +217,9 @@ def _warn_of_rounding(sweep: Sweep, console: Console) -> None:
 
 
 def _exit_code(outcome: Outcome) -> int:
-    sweep, results, signals, _ = outcome
+    sweep, results, signals, _, lost = outcome
+    if lost and not signals:
+        return 1
     if sweep.epochs_left:
         done = sweep.ledger.num_records
         say(f"interrupted: saved the {done} of {done + sweep.epochs_left} epochs that are complete")

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset, load_dataset
+from l2jax.distributed.driver import Driver
 from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.surroundings import in_own_jax
 from l2jax.engine.sweep import Sweep
@@ -89,6 +90,16 @@ def show_compilation(sweep: Sweep, console: Console) -> None:
     with console.status(f"compiling for {sweep.num_trials} trials"):
         plan = sweep.compile()
     console.print(f"{plan.fit}; compiled in {sweep.seconds['compiling']:.1f} s")
+
+
+def show_workers(driver: Driver, console: Console) -> None:
+    """Has a worker plan and compile, and shows that, the plan and the time that it took."""
+    start, workers = time.monotonic(), _count(driver.workers.number, "worker")
+    with console.status(f"compiling for {workers}"):
+        driver.plan()
+    size = driver.sweep.computation.trials_at_once if driver.sweep.computation else 0
+    chunks = f"{_count(len(driver.tasks), 'chunk')} of at most {_count(size, 'trial')} for {workers}"
+    console.print(f"{chunks}; compiled in {time.monotonic() - start:.1f} s", markup=False)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from helpers.fake_data import write_photos
 import l2jax
 from l2jax.data.dataset import load_dataset
 from l2jax.results.metrics import METRICS
-from l2jax.run import session
+from l2jax.run import saving, session
 from l2jax.run.options import RunOptions
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -103,7 +103,7 @@ def test_folders_of_images_train_as_their_arrays_do(photos):
 def test_the_command_trains_on_a_folder_of_images(photos, tmp_path, monkeypatch):
     config = dataclasses.replace(tiny_run.CONFIG, dataset=photos, train_size="auto", image_size=7)
     monkeypatch.setattr(session, "Sweep", tiny_run.sweep)
-    monkeypatch.setattr(session.plot, "figures", lambda _: [])
+    monkeypatch.setattr(saving.plot, "figures", lambda _: [])
     assert session.run(config, RunOptions(run_dir=tmp_path / "run", quiet=True)) == 0
     again = dataclasses.replace(config, seeds=3)
     assert session.run(again, RunOptions(resume=tmp_path / "run", quiet=True)) == 0

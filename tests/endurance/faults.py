@@ -81,7 +81,9 @@ def checkpoints(every: int, folder: Path) -> Counter:
     """The last complete checkpoint always stays."""
     from helpers import tiny_run
 
-    from l2jax.run.checkpoint import Checkpoints
+    from l2jax.checkpoint.checkpoint import Checkpoint
+    from l2jax.checkpoint.checkpoints import Checkpoints
+    from l2jax.checkpoint.folders import Folders
 
     sweep = tiny_run.sweep()
     snapshots = []
@@ -93,14 +95,15 @@ def checkpoints(every: int, folder: Path) -> Counter:
     def act():
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         saved.clear()
-        written = Checkpoints(folder)
+        written = Checkpoints(Folders(folder / "checkpoints"))
         for snapshot in snapshots:
-            written.save(snapshot, sweep.description())
+            written.save(Checkpoint(snapshot, sweep.description()))
             saved.append(snapshot)
 
     def check(outcome):
         warnings: list[str] = []
-        loaded = [snapshot for snapshot, _ in Checkpoints(folder).load(sweep.check_snapshot, warnings.append)]
+        now = Checkpoints(Folders(folder / "checkpoints"))
+        loaded = [snapshot for snapshot, _ in now.load(sweep.check_snapshot, warnings.append)]
         assert not warnings, warnings
         # A checkpoint may be there although its last step failed, which brings the folder's name to the disk.
         assert len(saved) == 3 or isinstance(outcome, OSError)
@@ -108,7 +111,7 @@ def checkpoints(every: int, folder: Path) -> Counter:
         assert max(newest, default=0) in (len(saved), len(saved) + 1)
         for number, snapshot in newest.items():
             assert are_equal(snapshot, snapshots[number - 1])
-        Checkpoints(folder).save(snapshots[0], sweep.description())
+        now.save(Checkpoint(snapshots[0], sweep.description()))
 
     saved: list = []
     return fail_in_turn(every, folder, act, check)

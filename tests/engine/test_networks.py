@@ -13,10 +13,12 @@ from flax import linen, nnx
 from helpers.plain_nnx import add_metrics, train_linen, train_nnx
 
 import l2jax
+from l2jax.checkpoint.checkpoint import Checkpoint
+from l2jax.checkpoint.checkpoints import Checkpoints
+from l2jax.checkpoint.folders import Folders
 from l2jax.config import SweepConfig
-from l2jax.engine.describe import Computation
+from l2jax.engine.describe import Computation, devices
 from l2jax.engine.tuning import Tuning
-from l2jax.run.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -231,17 +233,17 @@ def test_trials_side_by_side_train_as_one_by_one(model, small):
     losses = []
     for side_by_side in (1, 2):
         sweep = l2jax.Sweep(config, small, model=model)
-        sweep.computation = Computation(4, Tuning(side_by_side))
+        sweep.computation = Computation(4, Tuning(side_by_side), *devices(sweep.setup))
         losses.append([record.metrics["train_loss"] for record in sweep.epochs()])
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-5)
 
 
 def test_a_restored_sweep_is_bitwise_the_same(small, six_trials, tmp_path):
     config = SweepConfig((0.0, 0.03, 0.3), 2, train_size=None, **OPTIONS)
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(Folders(tmp_path / "checkpoints"))
     interrupted = l2jax.Sweep(config, small, model=ConvBatchNormDropout)
     for record in interrupted.epochs():
-        checkpoints.save(interrupted.snapshot(), interrupted.description())
+        checkpoints.save(Checkpoint(interrupted.snapshot(), interrupted.description()))
         if record.number == 2:
             break
     sweep = l2jax.Sweep(config, small, model=ConvBatchNormDropout)

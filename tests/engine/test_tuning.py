@@ -9,7 +9,7 @@ from helpers.compare import mlp
 import l2jax
 from l2jax.engine import plan as planning
 from l2jax.engine import tuning
-from l2jax.engine.describe import Computation
+from l2jax.engine.describe import Computation, devices
 from l2jax.engine.sweep import Sweep
 from l2jax.engine.tuning import Tuning, candidates
 
@@ -32,7 +32,7 @@ def run(choice=ONE_BY_ONE, **options):
     options = {"l2": (0.0, 0.1), "seeds": 2, "epochs": 1, "train_size": 70, "val_size": 32, **options}
     config = l2jax.SweepConfig(**options)
     sweep = Sweep(config, l2jax.load_dataset("mnist_small"))
-    sweep.computation = Computation(config.num_trials, choice)
+    sweep.computation = Computation(config.num_trials, choice, *devices(sweep.setup))
     list(sweep.epochs())
     return sweep
 

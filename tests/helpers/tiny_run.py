@@ -19,7 +19,7 @@ from l2jax.data.dataset import Dataset
 from l2jax.engine import plan
 from l2jax.engine.programs import COMPILER_OPTIONS
 from l2jax.engine.sweep import Sweep
-from l2jax.run import session
+from l2jax.run import saving, session
 from l2jax.run.options import RunOptions
 
 CONFIG = SweepConfig(
@@ -45,11 +45,12 @@ def sweep(config: SweepConfig = CONFIG, data: Dataset | None = None, **_) -> Swe
 def run(run_dir: Path, config: SweepConfig = CONFIG, draw: bool = False, resume: bool = False, **options) -> int:
     """Runs the command with a tiny sweep and a checkpoint after every epoch; figures and report only with `draw`."""
     changed = {"load_with_progress": lambda *_: dataset(), "Sweep": sweep}
+    drawing: dict = {"plot": saving.plot, "write_report": saving.write_report}
     if not draw:
-        changed["plot"] = SimpleNamespace(drawings=lambda _: {})
-        changed["write_report"] = lambda _, path: write_whole(path, b"not drawn")
+        drawing["plot"] = SimpleNamespace(drawings=lambda _: {})
+        drawing["write_report"] = lambda _, path: write_whole(path, b"not drawn")
     options = {"quiet": True, "checkpoint_minutes": 0.0, "resume" if resume else "run_dir": run_dir, **options}
-    with mock.patch.multiple(session, **changed):
+    with mock.patch.multiple(session, **changed), mock.patch.multiple(saving, **drawing):
         return session.run(config, RunOptions(**options))
 
 

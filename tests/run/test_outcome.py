@@ -11,7 +11,7 @@ from helpers import tiny_run
 
 import l2jax
 from l2jax.plot import drawings
-from l2jax.run import session
+from l2jax.run import saving, session
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -54,10 +54,10 @@ def test_what_fails_at_the_end_costs_nothing_else(failing, tmp_path, finished_ru
     files = {"params_file": "best_params.npz", "a figure": "loss_curves.png", "write_report": "report.html"}
     broken = files if failing == "all" else {failing: files[failing]}
     for name in broken.keys() - {"a figure"}:
-        monkeypatch.setattr(session, name, fail)
+        monkeypatch.setattr(saving, name, fail)
     draw = {"loss_curves": fail} if "a figure" in broken else {}
     plot = SimpleNamespace(drawings=lambda results: drawings(results) | draw)
-    monkeypatch.setattr(session, "plot", plot)
+    monkeypatch.setattr(saving, "plot", plot)
     monkeypatch.setattr(session, "load_with_progress", lambda *_: tiny_run.dataset())
     monkeypatch.setattr(session, "Sweep", tiny_run.sweep)
     options = session.RunOptions(run_dir=tmp_path / "run", quiet=True)

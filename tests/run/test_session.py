@@ -28,10 +28,12 @@ from hypothesis import strategies as st
 
 import l2jax
 from l2jax import cli
+from l2jax.checkpoint.checkpoint import Checkpoint
+from l2jax.checkpoint.checkpoints import Checkpoints
+from l2jax.checkpoint.folders import Folders
 from l2jax.engine import compile as compiling
 from l2jax.errors import InputError, SweepWarning
-from l2jax.run import metrics_log, session
-from l2jax.run.checkpoint import Checkpoints
+from l2jax.run import metrics_log, saving, session
 from l2jax.run.lock import locked
 from l2jax.run.options import RunOptions
 from l2jax.run.parameters import params_file
@@ -71,16 +73,16 @@ def assert_same_outcome(actual, expected):
 
 
 def restore(sweep, folder):
-    for snapshot, description in Checkpoints(folder).load(sweep.check_snapshot, pytest.fail):
+    for snapshot, description in Checkpoints(Folders(folder / "checkpoints")).load(sweep.check_snapshot, pytest.fail):
         sweep.restore(snapshot)
         sweep.reproduce(description)
 
 
 def train(sweep, folder, num_epochs):
     """Trains so many epochs, with a checkpoint after each."""
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(Folders(folder / "checkpoints"))
     for _, _ in zip(range(num_epochs), sweep.epochs(), strict=False):
-        checkpoints.save(sweep.snapshot(), sweep.description())
+        checkpoints.save(Checkpoint(sweep.snapshot(), sweep.description()))
 
 
 # Resume
@@ -194,7 +196,7 @@ def run_of_a_file(tmp_path, monkeypatch):
     np.savez(tmp_path / "here" / "digits.npz", images=data.images, labels=data.labels)
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(session, "Sweep", tiny_run.sweep)
-    monkeypatch.setattr(session, "plot", SimpleNamespace(drawings=lambda _: {}))
+    monkeypatch.setattr(saving, "plot", SimpleNamespace(drawings=lambda _: {}))
     words = "--l2 0 1e-2 --seeds 2 --epochs 1 --batch-size 16 --train-size 40 --val-size 32 --quiet --run-dir run"
     assert cli.main([*words.split(), "--dataset", "./digits.npz"]) == 0
     return tmp_path / "here" / "run"
@@ -228,7 +230,7 @@ def test_warnings_of_other_libraries_are_not_printed(tmp_path, monkeypatch, capf
 
     monkeypatch.setattr(session, "Sweep", lambda *words, **_: noisy() or tiny_run.sweep(*words))
     monkeypatch.setattr(session, "load_with_progress", lambda *_: tiny_run.dataset())
-    monkeypatch.setattr(session, "plot", SimpleNamespace(drawings=noisy))
+    monkeypatch.setattr(saving, "plot", SimpleNamespace(drawings=noisy))
     assert session.run(CONFIG, RunOptions(run_dir=tmp_path / "run")) == 0
     err = capfd.readouterr().err
     assert "noise" not in err and err.count("warning: of l2jax\n") == 2
@@ -281,7 +283,7 @@ def test_best_parameters_load_into_a_network(undisturbed):
 
 def test_all_parameters_are_in_the_order_of_the_summary(undisturbed):
     results, sweep = l2jax.load_results(undisturbed), tiny_run.sweep()
-    content = params_file("all", results, sweep, Checkpoints(undisturbed))
+    content = params_file("all", results, sweep, lambda _: [Checkpoints(Folders(undisturbed / "checkpoints"))])
     params = dict(np.load(io.BytesIO(content)))
     summary = pd.read_csv(undisturbed / "summary.csv")
     norms = sum((values**2).reshape(len(summary), -1).sum(1) for path, values in params.items() if "kernel" in path)
@@ -384,11 +386,11 @@ def test_fifty_killed_runs_are_bitwise_the_same(tmp_path):
 @pytest.mark.slow
 def test_memory_and_files_do_not_grow_over_1000_epochs(tmp_path):
     process, samples = psutil.Process(), []
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(Folders(tmp_path / "checkpoints"))
     sweep = tiny_run.sweep(dataclasses.replace(CONFIG, l2=(0.0,), epochs=1000))
     for record in sweep.epochs():
         if record.number % 10 == 0:
-            checkpoints.save(sweep.snapshot(), sweep.description())
+            checkpoints.save(Checkpoint(sweep.snapshot(), sweep.description()))
         if record.number % 100 == 0:
             gc.collect()
             names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]

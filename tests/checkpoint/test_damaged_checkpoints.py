@@ -10,7 +10,9 @@ from helpers.damage import HARMFUL, assert_nothing_was_executed, damage, list_fi
 
 import l2jax
 from l2jax.atomic import seal
-from l2jax.run.checkpoint import Checkpoints
+from l2jax.checkpoint.checkpoint import Checkpoint
+from l2jax.checkpoint.checkpoints import Checkpoints
+from l2jax.checkpoint.folders import Folders
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -24,7 +26,7 @@ def test_epochs_of_damaged_checkpoints_are_trained_again(times, finished_run, tm
         for _ in range(rng.choice([1, 1, 2, 5])):
             damage(rng.choice(list_files(folder / "checkpoints")), rng)
         sweep, before = tiny_run.sweep(), len(warnings)
-        for snapshot, _ in Checkpoints(folder).load(sweep.check_snapshot, warnings.append):
+        for snapshot, _ in Checkpoints(Folders(folder / "checkpoints")).load(sweep.check_snapshot, warnings.append):
             sweep.restore(snapshot)
         assert len(warnings) > before
         for _ in sweep.epochs():
@@ -38,9 +40,9 @@ def test_arrays_too_large_for_the_sweep_take_no_memory(finished_run, tmp_path):
     """The shapes that a checkpoint claims are a million times too large, with correct checksums."""
     shutil.copytree(finished_run, tmp_path / "run")
     (newest,) = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1:]
-    snapshot, description = next(Checkpoints(finished_run).load(lambda _: None, pytest.fail))
+    snapshot, description = next(Checkpoints(Folders(finished_run / "checkpoints")).load(lambda _: None, pytest.fail))
     huge = snapshot._replace(state={name: np.zeros((10**7,), np.uint8) for name in snapshot.state})
-    Checkpoints(tmp_path / "run").save(huge, description)
+    Checkpoints(Folders(tmp_path / "run" / "checkpoints")).save(Checkpoint(huge, description))
     warnings: list[str] = []
     checks = []
 
@@ -49,7 +51,7 @@ def test_arrays_too_large_for_the_sweep_take_no_memory(finished_run, tmp_path):
         assert all(not isinstance(leaf, np.ndarray) for leaf in shapes.state.values())
         tiny_run.sweep().check_snapshot(shapes)
 
-    loaded = next(Checkpoints(tmp_path / "run").load(check, warnings.append))
+    loaded = next(Checkpoints(Folders(tmp_path / "run" / "checkpoints")).load(check, warnings.append))
     assert [line.rpartition(": ")[2] for line in warnings] == ["the state of another network or optimizer"]
     assert len(checks) == 2 and loaded.snapshot.metrics.keys() == snapshot.metrics.keys()
     assert newest.exists()
@@ -65,7 +67,7 @@ def test_loading_checkpoints_executes_nothing(finished_run, tmp_path, monkeypatc
         (folder / "SHA256SUMS").unlink()
         seal(folder)
     sweep, warnings = tiny_run.sweep(), []
-    assert not list(Checkpoints(tmp_path).load(sweep.check_snapshot, warnings.append))
+    assert not list(Checkpoints(Folders(tmp_path / "checkpoints")).load(sweep.check_snapshot, warnings.append))
     assert len(warnings) == 4
     assert_nothing_was_executed()
 

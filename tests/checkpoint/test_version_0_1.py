@@ -7,8 +7,9 @@ import pytest
 from helpers import tiny_run
 
 from l2jax.atomic import seal
-from l2jax.run import checkpoint
-from l2jax.run.checkpoint import Checkpoints
+from l2jax.checkpoint import checkpoint
+from l2jax.checkpoint.checkpoints import Checkpoints
+from l2jax.checkpoint.folders import Folders
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -53,7 +54,7 @@ def test_checkpoints_of_version_0_1_are_trained_on(num_epochs, tmp_path):
             write_as_version_0_1(tmp_path, number, undisturbed.snapshot(), undisturbed.description())
 
     sweep = tiny_run.sweep()
-    for snapshot, description in Checkpoints(tmp_path).load(sweep.check_snapshot, pytest.fail):
+    for snapshot, description in Checkpoints(Folders(tmp_path / "checkpoints")).load(sweep.check_snapshot, pytest.fail):
         sweep.restore(snapshot)
         sweep.reproduce(description)
     assert sweep.ledger.num_records == num_epochs

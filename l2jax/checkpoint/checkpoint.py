@@ -1,4 +1,4 @@
-"""Checkpoints: what a sweep needs to continue after any interruption, in its run folder. Each is whole or not there."""
+"""A checkpoint: what a sweep needs to continue with some of its trials, in a folder that shows if it is damaged."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from l2jax.atomic import check_sealed, seal, to_disk, write_whole
+from l2jax.atomic import check_sealed, seal, write_whole
 from l2jax.config import HYPERPARAMETERS, SweepConfig
-from l2jax.engine.grid import trial_keys
 from l2jax.engine.snapshot import Snapshot
-from l2jax.errors import reason
 from l2jax.results.files import CONFIG
 from l2jax.results.metrics import RENAMED
 from l2jax.trial.train import Trial
@@ -31,8 +27,6 @@ from l2jax.trial.train import Trial
 # Orbax takes a second to import, so it is imported only where a checkpoint is written or read.
 
 ARRAYS = "arrays"
-KEEP_PER_TRIAL = 2
-"""Checkpoints kept per trial: the latest, and one in case it is damaged."""
 
 
 class Checkpoint(NamedTuple):
@@ -47,77 +41,31 @@ class Checkpoint(NamedTuple):
     description: dict[str, Any]
 
 
-class Checkpoints:
-    """The checkpoints of one run: numbered folders, each with the snapshot of trials that trained together.
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint into a new folder: the arrays as Orbax does it, the description, and checksums of all files.
 
-    A folder holds the arrays as Orbax writes them, a description of the sweep, and checksums of all its files.
+    Raises:
+      OSError: if it cannot be written.
     """
+    folder.mkdir()
+    write_whole(folder / CONFIG, json.dumps(checkpoint.description).encode())
+    _write_arrays(folder / ARRAYS, _to_tree(checkpoint.snapshot))
+    seal(folder)
 
-    def __init__(self, run_dir: Path):
-        self.folder = run_dir / "checkpoints"
-        self._trials: dict[Path, set[tuple]] = {}  # in each folder, as far as they are known
-        self._last = max(map(int, (path.name for path in self._folders())), default=0)
 
-    def save(self, snapshot: Snapshot, description: dict[str, Any]) -> None:
-        """Adds a checkpoint, and removes those that are older than the last two of each trial.
+def read_checkpoint(folder: Path, check: Callable[[Snapshot], None]) -> Checkpoint:
+    """Reads a checkpoint.
 
-        Raises:
-          OSError: if it cannot be written; earlier ones stay as they are.
-        """
-        self.folder.mkdir(exist_ok=True)
-        for leftover in self.folder.glob(".partial*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        # A unique name: after a failed write, threads may still be writing under the earlier one.
-        temporary, new = self.folder / f".partial_{time.time_ns()}", self.folder / f"{self._last + 1:06}"
-        try:
-            temporary.mkdir()
-            write_whole(temporary / CONFIG, json.dumps(description).encode())
-            _write_arrays(temporary / ARRAYS, _to_tree(snapshot))
-            seal(temporary)
-            temporary.rename(new)
-            to_disk(self.folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        self._last += 1
-        self._trials[new] = set(trial_keys(snapshot.trials))
-        self._remove_older()
+    Args:
+      check: raises an exception for a snapshot, with shapes in place of arrays, that the sweep cannot restore.
+        It is called before any memory is taken for the arrays.
 
-    def load(
-        self, check: Callable[[Snapshot], None], warn: Callable[[str], None], *, trial: tuple | None = None
-    ) -> Iterator[Checkpoint]:
-        """Reads the checkpoints, the latest first, and warns of each that is damaged.
-
-        Args:
-          check: raises an exception for a snapshot, with shapes in place of arrays, that the sweep cannot restore.
-            It is called before any memory is taken for the arrays.
-          warn: is called with one line for each damaged checkpoint.
-          trial: skips checkpoints known not to contain the trial of this key.
-        """
-        for folder in reversed(self._folders()):
-            if trial and trial not in self._trials.get(folder, {trial}):
-                continue
-            try:
-                check_sealed(folder)
-                description = json.loads((folder / CONFIG).read_bytes())
-                snapshot = _read_arrays(folder / ARRAYS, check)
-            except Exception as error:  # whatever the parsers of JSON and Orbax stumble on
-                warn(f"{folder} is left out: {reason(error)}")
-                continue
-            self._trials[folder] = set(trial_keys(snapshot.trials))
-            yield Checkpoint(snapshot, description)
-
-    def _folders(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("[0-9]" * 6) if path.is_dir())
-
-    def _remove_older(self) -> None:
-        newer: dict[tuple, int] = {}
-        for folder in sorted(self._trials, reverse=True):
-            if all(newer.get(trial, 0) >= KEEP_PER_TRIAL for trial in self._trials[folder]):
-                _remove(folder)
-                del self._trials[folder]
-                continue
-            for trial in self._trials[folder]:
-                newer[trial] = newer.get(trial, 0) + 1
+    Raises:
+      Exception: of any type for a damaged checkpoint: whatever the parsers of JSON and Orbax stumble on.
+    """
+    check_sealed(folder)
+    description = json.loads((folder / CONFIG).read_bytes())
+    return Checkpoint(_read_arrays(folder / ARRAYS, check), description)
 
 
 def _to_tree(snapshot: Snapshot) -> dict[str, Any]:
@@ -229,12 +177,3 @@ def _silent() -> Iterator[None]:
         sys.unraisablehook = usual_hook
     finally:
         logger.setLevel(level)
-
-
-def _remove(folder: Path) -> None:
-    """Removes a checkpoint: renames it first, so that it is never found in parts."""
-    removed = folder.with_name(".old")
-    shutil.rmtree(removed, ignore_errors=True)
-    with contextlib.suppress(OSError):  # an old checkpoint may stay
-        folder.rename(removed)
-    shutil.rmtree(removed, ignore_errors=True)
