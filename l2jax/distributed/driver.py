@@ -12,7 +12,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from l2jax.distributed.worker import INSTRUCTIONS, SAY_EVERY, STOP, Instructions
 from l2jax.engine.ledger import EpochRecord, Ledger
 from l2jax.engine.sweep import Sweep
 from l2jax.errors import InputError, SweepWarning, reason
+
+T = TypeVar("T")
 
 MOST_FAILURES = 3
 """Times in a row that a chunk may fail, without an epoch between, before it is given up."""
@@ -117,19 +119,13 @@ class Driver:
         )
         instructions.announce()
         num_trials, memory_share = math.ceil(unfinished / workers.number), 1 / workers.per_machine
-        for left in reversed(range(MOST_FAILURES)):
-            try:
-                sweep.computation = workers.executor.submit(
-                    plan, instructions, sweep.dataset, num_trials, memory_share
-                ).result()
-                break
-            except Exception as error:  # of the worker, its process or its machine
-                if isinstance(error, InputError | BrokenExecutor) or not left:
-                    raise
+        words = plan, instructions, sweep.dataset, num_trials, memory_share
+        computation = _again_if_lost(lambda: workers.executor.submit(*words).result())
+        sweep.computation = computation
         self.instructions = instructions._replace(computation=sweep.computation, description=sweep.description())
         self.instructions.announce()
         taken = {index for task in self.tasks for index in task.indices}
-        for task in new_tasks(sweep, sweep.computation.trials_at_once, taken):
+        for task in new_tasks(sweep, computation.trials_at_once, taken):
             hand_over(sweep, task, self.storage, self.instructions.description)
             self.folders[list(task.indices)] = task.name
             self.tasks.append(task)
@@ -245,6 +241,18 @@ class Driver:
         if line not in self.told:
             self.told.add(line)
             warnings.warn(line, SweepWarning, stacklevel=2)
+
+
+def _again_if_lost(work: Callable[[], T]) -> T:
+    """What the function returns, at the third time at the latest, if workers or their machines fail."""
+    for _ in range(MOST_FAILURES - 1):
+        try:
+            return work()
+        except (InputError, BrokenExecutor):
+            raise
+        except Exception:  # of any kind that an executor has for it
+            continue
+    return work()
 
 
 def _wait(futures: Iterable[Future], seconds: float) -> list[Future]:

@@ -108,10 +108,13 @@ def described_computation(
     if not description["trials_at_once"] or description["num_trials"] != now["num_trials"]:
         return None
     same = all(config[name] == now["sweep"][name] for name in ("trials_at_once", "autotune"))
-    before = tuple(description.get(name) for name in ("device", "num_devices", "products"))
-    own = before if num_devices else devices(setup)
-    same &= before[:2] == (own[0], num_devices or own[1])
-    return Computation(description["trials_at_once"], Tuning(**description["tuning"]), *own) if same else None
+    device, own_number, products = devices(setup)
+    if num_devices:
+        device, products = description["device"], description["products"]
+    num_devices = num_devices or own_number
+    same &= (description["device"], description["num_devices"]) == (device, num_devices)
+    tuning = Tuning(**description["tuning"])
+    return Computation(description["trials_at_once"], tuning, device, num_devices, products) if same else None
 
 
 def check_continues(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
