@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from l2jax.errors import InvalidInputError
-from l2jax.hyperparameters import Hyperparameter, Values, own_hyperparameter, parse_values
+from l2jax.hyperparameters import Hyperparameter, Values, listed, own_hyperparameter, parse_values
 
 DEFAULT_STRENGTHS = "0 log:1e-3:1e-1:3"
 EMBEDDED, EMBEDDED_TRAIN_SIZE = "mnist_small", 400
@@ -220,7 +220,7 @@ def _last_name(source: str | None) -> str:
 
 def _check_has(option: str, before: tuple[float, ...], now: tuple[float, ...]) -> None:
     if not {*before} <= {*now}:
-        given, accepted = (" ".join(f"{value:g}" for value in values) for values in (now, before))
+        given, accepted = listed(now), listed(before)
         raise InvalidInputError(option, given, f"{accepted} of the run to resume, and more")
 
 

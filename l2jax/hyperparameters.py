@@ -14,6 +14,7 @@ Values = float | str | Iterable[float | str]
 """Values as a person writes them: numbers and grids "log:LOW:HIGH:COUNT", one, several, or several in a string."""
 
 MAX_VALUES = 1_000_000
+MOST_LISTED = 20
 FLOAT32_TINY = 2.0**-126
 """The smallest normal number of float32."""
 
@@ -82,6 +83,14 @@ def parse_values(option: str, hyperparameter: Hyperparameter, values: Values) ->
     if not numbers:
         raise InvalidInputError(option, "", accepted)
     return tuple(numbers.values())
+
+
+def listed(values: Iterable[float], between: str = " ", spec: str = "g") -> str:
+    """Values in a sentence: all of them, or of very many the first, the last and how many there are."""
+    texts = [f"{value:{spec}}" for value in values]
+    if len(texts) > MOST_LISTED:
+        texts = [*texts[:3], "...", f"{texts[-1]} ({len(texts):,} values)"]
+    return between.join(texts)
 
 
 def _words(values: Any) -> Iterable[float | str]:

@@ -13,6 +13,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import many_trials  # noqa: E402
 import profile_step  # noqa: E402
 import throughput  # noqa: E402
 from peers.peer import cores  # noqa: E402
@@ -346,3 +347,15 @@ ENTRY %main (p: f32[4]) -> f32[8,4] {{
         "sort.1": profile_step.Operation("f32[8,4]", "sort", "", "", "sort"),
         "fusion.1": profile_step.Operation("f32[8,4]", "max", "forward", "x = self.conv2(x)", "fusion"),
     }
+
+
+def test_many_trials_measures_every_step(tmp_path, capsys):
+    axes = many_trials.axes_of("grid", 500)
+    assert many_trials.fill_ledger(axes).num_records == many_trials.NUM_EPOCHS
+    many_trials.measure("seeds", 400, tmp_path)
+    measured = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(seconds > 0 and peak > 1e7 for _, seconds, peak, _ in measured)
+    sizes = {name: size for name, _, _, size in measured}
+    assert list(sizes)[:2] == ["ledger", "collect"] and list(sizes)[-1] == "report.html"
+    for name in ("validation_curve.png", "report.html"):
+        assert sizes[name] == (tmp_path / name).stat().st_size

@@ -27,9 +27,9 @@ def collect(ledger: Ledger, axes: dict[str, tuple], layers: tuple[str, ...], con
     diverged = ledger.diverged
     values = {}
     for name in AFTER_EPOCHS:
-        values[name] = ledger.metrics[name][:, :num_epochs].copy()
+        values[name] = ledger.metrics[name][:, :num_epochs].astype(np.float64)
     for name in AT_THE_END:
-        values[name] = ledger.metrics[name].copy()
+        values[name] = ledger.metrics[name].astype(np.float64)
         values[name][diverged | ~ledger.tested] = np.nan
     val_loss = values["val_loss"]
     lowest = np.where(np.isnan(val_loss), np.inf, val_loss).argmin(-1) + 1

@@ -59,7 +59,8 @@ class Ledger:
     Attributes:
       num_epochs: that each trial is to train for.
       epochs_done: (T,), int.
-      metrics: by name, (T, E) or (T, E, layers) for those of epochs, (T, ...) for those of the end.
+      metrics: by name, (T, E) or (T, E, layers) for those of epochs, (T, ...) for those of the end; float32, as the
+        devices compute them.
       tested: (T,), bool: the metrics of the end are known.
       seconds: (T, E), each trial's share of the training time of its chunk.
       chunks: (T, E), int: the first index of the chunk that trained the trial in that epoch; -1 where none did.
@@ -77,24 +78,27 @@ class Ledger:
     @property
     def diverged(self) -> np.ndarray:
         """(T,), bool: trials whose metrics stopped being finite."""
-        last = np.maximum(self.epochs_done - 1, 0)
-        return (self.epochs_done > 0) & np.isnan(self.metrics["val_loss"][np.arange(len(last)), last])
+        return self._diverged_before(np.arange(len(self.epochs_done)))
+
+    def _diverged_before(self, rows: np.ndarray) -> np.ndarray:
+        """(n,), bool: which of the trials of n rows have diverged."""
+        done = self.epochs_done[rows]
+        return (done > 0) & np.isnan(self.metrics["val_loss"][rows, np.maximum(done - 1, 0)])
 
     @property
     def num_records(self) -> int:
         """Epochs of chunks that are complete."""
-        index, epoch = np.nonzero(self.chunks >= 0)
-        return np.unique(np.stack([self.chunks[index, epoch], epoch]), axis=1).shape[1]
+        return sum(int(np.count_nonzero(np.bincount(firsts[firsts >= 0]))) for firsts in self.chunks.T)
 
     def unfinished(self) -> dict[int, np.ndarray]:
         """The indices of the trials that have epochs left, by the number of epochs done, the furthest first."""
-        done = np.unique(self.epochs_done[self.epochs_done < self.num_epochs])[::-1]
+        done = np.flatnonzero(np.bincount(self.epochs_done, minlength=self.num_epochs)[: self.num_epochs])[::-1]
         return {int(number): np.flatnonzero(self.epochs_done == number) for number in done}
 
     def now_diverged(self, indices: Sequence[int], metrics: dict[str, np.ndarray]) -> np.ndarray:
         """(n,), bool: which of n trials have diverged before, or now have a metric that is not finite."""
         finite = [np.isfinite(values).reshape(len(indices), -1).all(-1) for values in metrics.values()]
-        return self.diverged[list(indices)] | ~np.all(finite, 0)
+        return self._diverged_before(np.array(indices)) | ~np.all(finite, 0)
 
     def add_epoch(self, indices: Sequence[int], number: int, metrics: dict[str, np.ndarray], seconds: float) -> None:
         """Records an epoch of a chunk; a trial that has diverged is recorded as NaN."""
@@ -154,13 +158,15 @@ class Ledger:
 
     def records(self) -> Iterator[EpochRecord]:
         """The records of all epochs, chunk after chunk."""
-        chunks = []
+        chunks = {}
         for epoch, firsts in enumerate(self.chunks.T):
-            for first in np.unique(firsts[firsts >= 0]):
-                chunks.append((int(first), epoch + 1))
+            by_chunk = np.argsort(firsts, kind="stable").astype(np.int32)
+            names, starts = np.unique(firsts[by_chunk], return_index=True)
+            for first, indices in zip(names.tolist(), np.split(by_chunk, starts[1:]), strict=True):
+                chunks[first, epoch + 1] = indices
         for first, number in sorted(chunks):
-            indices = np.flatnonzero(self.chunks[:, number - 1] == first)
-            yield self.record(tuple(indices.tolist()), number)
+            if first >= 0:
+                yield self.record(tuple(chunks[first, number].tolist()), number)
 
 
 def new_ledger(num_examples: np.ndarray, num_epochs: int, num_layers: int) -> Ledger:
@@ -172,7 +178,7 @@ def new_ledger(num_examples: np.ndarray, num_epochs: int, num_layers: int) -> Le
     num_trials, room = len(num_examples), min(num_epochs, 64)
     sizes = {"epoch": room, "layer": num_layers, "magnitude": len(MAGNITUDES)}
     metrics = {
-        name: np.full((num_trials, *(sizes[dim] for dim in metric.dims)), np.nan)
+        name: np.full((num_trials, *(sizes[dim] for dim in metric.dims)), np.nan, np.float32)
         for name, metric in (AFTER_EPOCHS | AT_THE_END).items()
     }
     return Ledger(
@@ -181,6 +187,6 @@ def new_ledger(num_examples: np.ndarray, num_epochs: int, num_layers: int) -> Le
         metrics=metrics,
         tested=np.zeros(num_trials, bool),
         seconds=np.zeros((num_trials, room)),
-        chunks=np.full((num_trials, room), -1),
+        chunks=np.full((num_trials, room), -1, np.int32),
         num_examples=num_examples,
     )

@@ -11,6 +11,7 @@ from matplotlib.ticker import NullFormatter
 from l2jax.plot.strengths import axis_positions
 from l2jax.results import words
 from l2jax.results.results import Results
+from l2jax.results.spread import MOST_STRENGTHS
 
 CLOSEST_TICKS = 0.15  # as a fraction of the axis: labels of closer ones would overlap
 
@@ -27,7 +28,7 @@ def strength_axis(ax: Axes, results: Results) -> None:
         if len(positions) > 1:
             _draw_break(ax, math.sqrt(positions[0] * positions[1]))
     ax.set_xticks([*ticks], [*ticks.values()])
-    ax.set_xticks(strengths[strengths > 0], minor=True)
+    ax.set_xticks(strengths[strengths > 0] if len(strengths) <= MOST_STRENGTHS else [], minor=True)
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 

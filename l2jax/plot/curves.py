@@ -1,4 +1,4 @@
-"""Figures over epochs, with one line per strength."""
+"""Figures over epochs, with one line per strength, or per group of many."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from l2jax.plot.legend import strength_legend, strength_styles
+from l2jax.plot.spread import draw_spread
 from l2jax.plot.strengths import log_limits
-from l2jax.plot.style import CROSS, StyledFigure, axis_label, finish, in_own_style, trials_drawn
+from l2jax.plot.style import CROSS, StyledFigure, axis_label, finish, in_own_style, spread_drawn
 from l2jax.results import words
 from l2jax.results.comparisons import by_strength
 from l2jax.results.metrics import METRICS
 from l2jax.results.results import Results
+from l2jax.results.spread import LINES, QUANTILES, is_large, spread, strength_groups, trials_by_strength
 
 
 @in_own_style
@@ -26,14 +28,15 @@ def loss_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """Training and validation loss (cross-entropy) over epochs, one line per strength.
 
     Lines are means over the trials that did not diverge, and bands span them. A diverged trial is a thin line that
-    ends in a cross.
+    ends in a cross. Of hundreds of trials and more, bands hold the middle 50 % and 90 %, neighbouring strengths share a
+    line, and diverged trials are counted in the title.
 
     Args:
       results: a sweep of L2 strengths; see `Results.along_l2`.
       axes: two to draw in, for training and for validation loss.
     """
     panels = {METRICS[name].name.capitalize(): results.data[name] for name in ("train_loss", "val_loss")}
-    title = f"Loss during training: {trials_drawn(results, 'mean and range')}"
+    title = f"Loss during training: {spread_drawn(results, 'mean and range')}"
     return _curves(results, panels, label=axis_label(METRICS["val_loss"]), title=title, axes=axes)
 
 
@@ -53,7 +56,7 @@ def objective_curves(results: Results, axes: Sequence[Axes] | None = None) -> Fi
         "Validation objective": results.data["val_loss"] + results.data["penalty"],
     }
     label = f"objective ({METRICS['running_objective'].unit})"
-    title = f"Cross-entropy plus penalty: {trials_drawn(results, 'mean and range')}"
+    title = f"Cross-entropy plus penalty: {spread_drawn(results, 'mean and range')}"
     return _curves(results, panels, label=label, title=title, axes=axes)
 
 
@@ -65,21 +68,39 @@ def _curves(
         figure = StyledFigure(figsize=(9.6, 4.4), layout="constrained")
         figure.suptitle(title)
         axes = list(figure.subplots(1, 2))
-    data = results.data.sortby("l2")
-    epochs, strengths = data["epoch"].values, data["l2"].values
-    styles, diverged = strength_styles(strengths), by_strength(data["diverged"]) > 0
+    draw = _draw_groups if is_large(results) else _draw_strengths
     for ax, (panel_title, values) in zip(axes, panels.items(), strict=True):
-        curves = by_strength(values.sortby("l2"), "epoch")
-        limits = log_limits(curves, diverged)
-        for index, (l2, style) in enumerate(zip(strengths, styles, strict=True)):
-            _draw_mean(ax, epochs, curves[index, ~diverged[index]], style | {"label": words.number(l2)})
-            _draw_diverged(ax, epochs, curves[index, diverged[index]], style, limits)
-        ax.set(title=panel_title, xlabel="epoch", ylabel=label, yscale="log", ylim=limits)
+        draw(ax, results, by_strength(values.sortby("l2"), "epoch"), with_legend=ax is axes[-1])
+        ax.set(title=panel_title, xlabel="epoch", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         finish(ax)
-    crosses = [Line2D([], [], label="diverged", color="0.2", **CROSS)] if diverged.any() else []
-    strength_legend(axes[-1], strengths, styles=styles, others=crosses)
     return cast(Figure, axes[0].figure)
+
+
+def _draw_strengths(ax: Axes, results: Results, curves: np.ndarray, *, with_legend: bool) -> None:
+    """Draws curves (strengths, trials, epochs): the mean and the range of each strength, and diverged trials."""
+    epochs, (strengths, diverged) = results.data["epoch"].values, trials_by_strength(results)
+    styles, limits = strength_styles(strengths), log_limits(curves, diverged)
+    for index, (l2, style) in enumerate(zip(strengths, styles, strict=True)):
+        _draw_mean(ax, epochs, curves[index, ~diverged[index]], style | {"label": words.number(l2)})
+        _draw_diverged(ax, epochs, curves[index, diverged[index]], style, limits)
+    ax.set(yscale="log", ylim=limits)
+    if with_legend:
+        crosses = [Line2D([], [], label="diverged", color="0.2", **CROSS)] if diverged.any() else []
+        strength_legend(ax, [*map(words.number, strengths)], styles=styles, others=crosses)
+
+
+def _draw_groups(ax: Axes, results: Results, curves: np.ndarray, *, with_legend: bool) -> None:
+    """Draws curves (strengths, trials, epochs): the mean and the spread of each group of neighbouring strengths."""
+    epochs, (strengths, diverged) = results.data["epoch"].values, trials_by_strength(results)
+    groups = strength_groups(strengths, LINES)
+    styles, drawn = strength_styles(np.array([group.middle for group in groups])), spread(curves, diverged, groups)
+    limits = log_limits(np.stack([drawn.mean, *drawn.quantiles], 1), np.zeros((len(groups), 1 + len(QUANTILES)), bool))
+    for index, style in enumerate(styles):
+        draw_spread(ax, epochs, drawn.part(index), linewidth=1.7, marker="o" if len(epochs) == 1 else None, **style)
+    ax.set(yscale="log", ylim=limits)
+    if with_legend:
+        strength_legend(ax, [*map(str, groups)], styles=styles)
 
 
 def _draw_mean(ax: Axes, epochs: np.ndarray, curves: np.ndarray, style: dict[str, Any]) -> None:

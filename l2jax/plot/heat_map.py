@@ -19,7 +19,10 @@ from l2jax.results import words
 from l2jax.results.metrics import METRICS
 from l2jax.results.results import Results
 
-MOST_CELLS_WITH_NUMBERS = 150
+MOST_CELLS_WITH_NUMBERS, MOST_COLUMNS_WITH_NUMBERS = 150, 20
+LARGEST = (14.0, 9.0)
+"""Of a figure, in inches."""
+MOST_TICKS = 12
 
 
 @in_own_style
@@ -28,8 +31,8 @@ def heat_map(
 ) -> Figure:
     """Mean validation loss at the last epoch, over L2 strengths (across) and values of another hyperparameter (up).
 
-    The star marks the lowest mean, crosses mark settings with a diverged trial. Further hyperparameters are at their
-    best values.
+    The star marks the lowest mean, crosses mark settings with a diverged trial, which are grey where the cells are too
+    small for numbers. Further hyperparameters are at their best values.
 
     Args:
       results: a sweep over L2 strengths and `hyperparameter`.
@@ -51,15 +54,20 @@ def heat_map(
     rows, columns = losses.shape
     if ax is None:
         figure = StyledFigure(
-            figsize=(max(5.0, 2.4 + 0.72 * columns), max(3.4, 1.8 + 0.5 * rows)), layout="constrained"
+            figsize=(
+                min(LARGEST[0], max(5.0, 2.4 + 0.72 * columns)),
+                min(LARGEST[1], max(3.4, 1.8 + 0.5 * rows)),
+            ),
+            layout="constrained",
         )
         figure.suptitle(f"Validation loss: {trials_drawn(results, 'mean')}", fontsize="medium")
         ax = figure.subplots()
     _draw(ax, losses, diverged, star=(best["l2"], best[hyperparameter]) if best else None)
-    ax.set_xticks(range(columns), [words.number(l2) for l2 in losses.columns.to_numpy()])
-    ax.set_yticks(range(rows), [words.number(value) for value in losses.index.to_numpy()])
+    ax.set_xticks(*_ticks(losses.columns.to_numpy()))
+    ax.set_yticks(*_ticks(losses.index.to_numpy()))
     ax.set(xlabel=known("l2").name, ylabel=known(hyperparameter).name)
-    ax.set_title(f"star: lowest mean{'; ' + words.setting(fixed) if fixed else ''}", fontsize="small")
+    grey = "; grey: has a diverged trial" if diverged.to_numpy().any() and not _have_numbers(losses) else ""
+    ax.set_title(f"star: lowest mean{grey}{'; ' + words.setting(fixed) if fixed else ''}", fontsize="small")
     return cast(Figure, ax.figure)
 
 
@@ -79,17 +87,22 @@ def _tables(results: Results, hyperparameter: str, fixed: dict[str, float]) -> t
     return losses, num_diverged > 0
 
 
+def _ticks(values: np.ndarray) -> tuple[list[int], list[str]]:
+    """Places of the values that get a label, and these labels: of all, or of some at equal distances."""
+    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_TICKS)).round().astype(int))
+    return places.tolist(), [words.number(value) for value in values[places]]
+
+
 def _draw(ax: Axes, losses: pd.DataFrame, diverged: pd.DataFrame, star: tuple[float, float] | None) -> None:
     """Draws the cells with their numbers, if these are not too many, crosses, a colour bar, and the star."""
-    cells = np.ma.masked_invalid(losses.where(~diverged).to_numpy())
+    cells, with_numbers = np.ma.masked_invalid(losses.where(~diverged).to_numpy()), _have_numbers(losses)
     norm = LogNorm(cells.min(), cells.max()) if cells.count() else None
-    colours = matplotlib.colormaps["viridis_r"].with_extremes(bad="0.9")
+    colours = matplotlib.colormaps["viridis_r"].with_extremes(bad="0.9" if with_numbers else "0.8")
     image = ax.imshow(cells, cmap=colours, norm=norm, origin="lower", aspect="auto")
-    with_numbers = cells.size <= MOST_CELLS_WITH_NUMBERS
-    for (row, column), loss in np.ndenumerate(losses.to_numpy()):
+    for (row, column), loss in np.ndenumerate(losses.to_numpy()) if with_numbers else ():
         if diverged.iat[row, column]:
             ax.plot(column, row, color="0.2", **CROSS)
-        elif with_numbers:
+        else:
             colour = "white" if _is_dark(image, loss) else "black"
             ax.text(column, row, f"{loss:.3g}", ha="center", va="center", color=colour, size=8)
     if star:
@@ -100,6 +113,11 @@ def _draw(ax: Axes, losses: pd.DataFrame, diverged: pd.DataFrame, star: tuple[fl
         bar = cast(Figure, ax.figure).colorbar(image, ax=ax, label=axis_label(METRICS["val_loss"]))
         bar.ax.yaxis.set_major_formatter("{x:.3g}")
         bar.ax.yaxis.set_minor_formatter("{x:.3g}")
+
+
+def _have_numbers(losses: pd.DataFrame) -> bool:
+    """Whether the cells are large enough for numbers."""
+    return losses.size <= MOST_CELLS_WITH_NUMBERS and losses.shape[1] <= MOST_COLUMNS_WITH_NUMBERS
 
 
 def _is_dark(image: AxesImage, value: float) -> bool:

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from l2jax.plot.strengths import strength_colours
-from l2jax.results import words
 
 
 def strength_styles(strengths: np.ndarray) -> list[dict[str, Any]]:
@@ -25,11 +24,11 @@ def strength_styles(strengths: np.ndarray) -> list[dict[str, Any]]:
 
 
 def strength_legend(
-    ax: Axes, strengths: np.ndarray, *, styles: list[dict[str, Any]], others: Sequence[Line2D] = ()
+    ax: Axes, labels: Sequence[str], *, styles: list[dict[str, Any]], others: Sequence[Line2D] = ()
 ) -> None:
-    """Draws a legend of strengths beside the axes, the strongest first, followed by `others`."""
-    strongest_first = zip(strengths[::-1], styles[::-1], strict=True)  # as the lines lie: the strongest is the highest
-    handles = [Line2D([], [], label=words.number(l2), linewidth=2, **style) for l2, style in strongest_first]
+    """Draws a legend of ascending strengths beside the axes, the strongest first, followed by `others`."""
+    strongest_first = zip(labels[::-1], styles[::-1], strict=True)  # as the lines lie: the strongest is the highest
+    handles = [Line2D([], [], label=label, linewidth=2, **style) for label, style in strongest_first]
     handles += others
     columns, size = math.ceil(len(handles) / 24), "small" if len(handles) > 14 else "medium"
     position = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}

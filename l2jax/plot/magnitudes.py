@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import cast
 
@@ -13,6 +14,7 @@ from matplotlib.ticker import NullLocator
 
 from l2jax.plot.legend import strength_legend, strength_styles
 from l2jax.plot.style import StyledFigure, finish, in_own_style, trials_drawn
+from l2jax.results import words
 from l2jax.results.comparisons import magnitude_shares
 from l2jax.results.metrics import MAGNITUDE_EDGES
 from l2jax.results.results import Results
@@ -48,7 +50,7 @@ def kernel_magnitudes(results: Results, axes: Sequence[Axes] | None = None) -> F
         ax.set_ylim(bottom=0)
         finish(ax)
     rightmost = axes[min(len(axes), MOST_COLUMNS) - 1]
-    strength_legend(rightmost, strengths[indices], styles=[styles[index] for index in indices])
+    strength_legend(rightmost, [*map(words.number, strengths[indices])], styles=[styles[index] for index in indices])
     return cast(Figure, axes[0].figure)
 
 
@@ -56,7 +58,8 @@ def _new_axes(results: Results, count: int) -> list[Axes]:
     columns = min(count, MOST_COLUMNS)
     rows = math.ceil(count / columns)
     figure = StyledFigure(figsize=(1.4 + 3.4 * columns, 0.8 + 3.2 * rows), layout="constrained")
-    figure.suptitle(f"Kernels at the end: {trials_drawn(results, 'all values')}")
+    title = f"Kernels at the end: {trials_drawn(results, 'all values')}"
+    figure.suptitle(textwrap.fill(title, 24 + 30 * columns))  # as many letters as fit the width
     axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for ax in axes[count:]:
         ax.remove()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
+
+from l2jax.results.spread import Group
 
 
 def axis_positions(strengths: np.ndarray) -> np.ndarray:
@@ -15,6 +19,12 @@ def axis_positions(strengths: np.ndarray) -> np.ndarray:
         return np.ones(1)
     step = max(3.0, (strengths[-1] / strengths[1]) ** 0.18)
     return np.concatenate([[strengths[1] / step], strengths[1:]])
+
+
+def group_positions(strengths: np.ndarray, groups: Sequence[Group]) -> np.ndarray:
+    """Where groups of ascending strengths stand: in their middle, and 0 left of the others."""
+    zero = axis_positions(strengths)[0]
+    return np.array([group.middle if group.high > 0 else zero for group in groups])
 
 
 def segments(strengths: np.ndarray) -> list[np.ndarray]:

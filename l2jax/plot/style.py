@@ -20,12 +20,14 @@ from matplotlib.ticker import LogLocator, NullLocator
 from l2jax.results import words
 from l2jax.results.metrics import Metric
 from l2jax.results.results import Results
+from l2jax.results.spread import READING, is_large
 
 # Okabe and Ito's colour-blind-safe vermilion, and their blue made darker so that the two differ in grey.
 TRAINING: dict[str, Any] = {"color": "#D55E00", "linestyle": "--", "marker": "s", "markerfacecolor": "white"}
 VALIDATION: dict[str, Any] = {"color": "#00527F", "linestyle": "-", "marker": "o"}
 SINGLE_TRIAL: dict[str, Any] = {"markersize": 2.5, "linewidth": 0.7, "alpha": 0.35}
 MEAN: dict[str, Any] = {"markersize": 5, "linewidth": 1.7, "capsize": 3, "zorder": 3}
+LONGEST_LINE = 90
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 7, "markeredgewidth": 1.8, "linestyle": "", "clip_on": False}
 
 
@@ -87,6 +89,22 @@ def trials_drawn(results: Results, statistic: str) -> str:
     num_settings = math.prod(results.data.sizes[name] for name in results.swept)
     num_trials = results.data["diverged"].size // num_settings
     setting = "setting" if len(results.swept) > 1 else "L2 strength"
-    trials = f"{statistic} of {num_trials} trials" if num_trials > 1 else "1 trial"
-    text = f"{trials} at each {setting}"
-    return f"{text}; {words.setting(results.fixed)}" if results.fixed else text
+    trials = f"{statistic} of {num_trials:,} trials" if num_trials > 1 else "1 trial"
+    return _with_fixed(results, f"{trials} at each {setting}")
+
+
+def spread_drawn(results: Results, statistic: str) -> str:
+    """The same where of very many trials the spread is drawn."""
+    if not is_large(results):
+        return trials_drawn(results, statistic)
+    text, num_diverged = f"{READING} of {results.data['diverged'].size:,} trials", int(results.data["diverged"].sum())
+    return _with_fixed(results, f"{text} ({num_diverged:,} diverged)" if num_diverged else text)
+
+
+def _with_fixed(results: Results, text: str) -> str:
+    """Adds the values of other hyperparameters, below where they would not fit beside."""
+    if not results.fixed:
+        return text
+    fixed = words.setting(results.fixed)
+    between = " " if len(text) + len(fixed) <= LONGEST_LINE else "\n"
+    return f"{text};{between}{fixed}"

@@ -12,7 +12,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from l2jax.plot.axis import strength_axis
-from l2jax.plot.strengths import axis_positions, segments
+from l2jax.plot.spread import draw_against_strength
+from l2jax.plot.strengths import axis_positions, group_positions, segments
 from l2jax.plot.style import (
     CROSS,
     MEAN,
@@ -24,12 +25,13 @@ from l2jax.plot.style import (
     finish,
     in_own_style,
     say_that_all_diverged,
-    trials_drawn,
+    spread_drawn,
 )
 from l2jax.results import words
 from l2jax.results.comparisons import by_strength
 from l2jax.results.metrics import METRICS
 from l2jax.results.results import Results
+from l2jax.results.spread import POINTS, is_large, strength_groups, trials_by_strength
 
 
 @in_own_style
@@ -39,6 +41,9 @@ def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Fi
     Means and standard errors over the trials that did not diverge, single trials faint; strength 0 stands
     apart, left of the logarithmic axis. Stars, diamonds and lines mark the choices of `Results.best`, crosses
     the strengths with a diverged trial.
+
+    Of hundreds of trials and more, it shows the mean and the spread, with neighbouring strengths together; crosses mark
+    those of which half have diverged.
 
     Args:
       results: a sweep of L2 strengths; see `Results.along_l2`.
@@ -53,7 +58,8 @@ def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Fi
     _draw_panel(loss_ax, results, "val_loss")
     _draw_panel(gap_ax, results, "val_loss", "train_loss")
     _draw_panel(accuracy_ax, results, "val_accuracy", "train_accuracy")
-    _draw_gap(gap_ax, results)
+    if not is_large(results):
+        _draw_gap(gap_ax, results)
     gap_ax.set_ylim(0, 1.05 * gap_ax.get_ylim()[1])
     for ax in axes:
         finish(ax)
@@ -69,7 +75,7 @@ def _new_axes(results: Results) -> list[Axes]:
     figure = StyledFigure(figsize=(12, 4.6), layout=ConstrainedLayoutEngine(wspace=0.05))
     num_epochs = results.data.sizes["epoch"]
     after = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"
-    figure.suptitle(f"After {after}: {trials_drawn(results, 'mean and standard error')}")
+    figure.suptitle(f"After {after}: {spread_drawn(results, 'mean and standard error')}")
     return list(figure.subplots(1, 3))
 
 
@@ -90,6 +96,9 @@ def _draw_panel(ax: Axes, results: Results, validation: str, training: str | Non
 
 def _draw_metric(ax: Axes, results: Results, metric: str, *, style: dict[str, Any], label: str) -> None:
     """Draws the mean and standard error of a metric against strength, with single trials behind."""
+    if is_large(results):
+        _draw_many(ax, results, metric, style=style, label=label)
+        return
     last = results.data.sortby("l2").isel(epoch=-1)
     trials = by_strength(last[metric].where(~last["diverged"]))
     table = results.settings_table()
@@ -100,6 +109,14 @@ def _draw_metric(ax: Axes, results: Results, metric: str, *, style: dict[str, An
         bars = ax.errorbar(positions[segment], means[segment], errors[segment], **style | MEAN)
         if segment[-1]:  # once, and for the line alone: a legend puts error bars after all else
             bars.lines[0].set_label(label)
+
+
+def _draw_many(ax: Axes, results: Results, metric: str, *, style: dict[str, Any], label: str) -> None:
+    """Draws the mean and the spread of a metric against groups of strengths."""
+    strengths, diverged = trials_by_strength(results)
+    values = by_strength(results.data[metric].isel(epoch=-1).sortby("l2"))
+    line = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": MEAN["linewidth"]}
+    draw_against_strength(ax, strengths, values, diverged, label=label, **line)
 
 
 def _draw_gap(ax: Axes, results: Results) -> None:
@@ -115,11 +132,18 @@ def _draw_gap(ax: Axes, results: Results) -> None:
 
 
 def _draw_diverged(ax: Axes, results: Results, *, in_legend: bool) -> None:
-    """Marks the strengths with a diverged trial with crosses at the top."""
-    table = results.settings_table()
-    positions = axis_positions(table.index.to_numpy())[table["num_diverged"] > 0]
+    """Marks the strengths with a diverged trial, or of many the groups of which half have diverged, with crosses."""
+    if is_large(results):
+        strengths, diverged = trials_by_strength(results)
+        groups = strength_groups(strengths, POINTS)
+        half = [diverged[group.members].mean() >= 0.5 for group in groups]
+        positions, label = group_positions(strengths, groups)[half], "half of the trials diverged"
+    else:
+        table = results.settings_table()
+        positions = axis_positions(table.index.to_numpy())[table["num_diverged"] > 0]
+        label = "has a diverged trial"
     if len(positions):
-        at_top = {"transform": ax.get_xaxis_transform(), "label": "has a diverged trial" if in_legend else None}
+        at_top = {"transform": ax.get_xaxis_transform(), "label": label if in_legend else None}
         ax.plot(positions, np.ones(len(positions)), color="0.2", **at_top, **CROSS)
 
 

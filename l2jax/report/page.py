@@ -10,21 +10,19 @@ import base64
 import gzip
 import html
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from l2jax.atomic import write_whole
-from l2jax.report import description, tables, theme
+from l2jax.report import description, tables
 from l2jax.report.charts import compared_runs, heat_maps, over_strengths
-from l2jax.report.curves import kernel_magnitudes, over_epochs
+from l2jax.report.curves import colours_of, kernel_magnitudes, lines_of, over_epochs
 from l2jax.report.reproduce import how_to_reproduce
 from l2jax.report.traces import Chart
-from l2jax.results import words
 from l2jax.results.results import Results
+from l2jax.results.spread import Group
 from l2jax.results.verdict import Finding, verdict
 
 QUESTION = "Does L2 regularisation prevent overfitting here, and how strong should it be?"
@@ -122,11 +120,8 @@ def _run(run: str, name: str, results: Results) -> Section:
         "<h3>Against strength</h3>",
         *at_end.lines,
         "<h3>Over epochs, and at the end</h3>",
-        _switches(run, np.sort(along_l2.data["l2"].values)),
+        _switches(run, lines_of(along_l2)),
         *epochs.lines,
-        "<h3>Every strength</h3>",
-        '<p class="note">At the last epoch: means and standard errors over the trials that did not diverge. A click '
-        "on a heading sorts.</p>",
         *_strength_table(along_l2),
         "<h3>More than L2</h3>",
         f'<p class="note">{tables.ON_METHODS}</p>',
@@ -171,13 +166,13 @@ def _paragraphs(finding: Finding) -> str:
     return f'<p class="lead">{_text(finding.lead.removesuffix("."))}</p>{details}'
 
 
-def _switches(run: str, strengths: np.ndarray) -> str:
-    """Boxes that switch strengths on and off in the charts below."""
-    colours = (colour.split("|") for colour in theme.colours_of_both_schemes(strengths))
+def _switches(run: str, groups: Sequence[Group]) -> str:
+    """Boxes that switch strengths, or groups of them, on and off in the charts below."""
+    colours = (colour.split("|") for colour in colours_of(groups))
     boxes = "".join(
         f'<label><input type="checkbox" value="{index}" checked><span class="swatch" '
-        f'style="--light:{light};--dark:{dark}"></span>{words.number(l2)}</label>'
-        for index, (l2, (light, dark)) in enumerate(zip(strengths, colours, strict=True))
+        f'style="--light:{light};--dark:{dark}"></span>{group}</label>'
+        for index, (group, (light, dark)) in enumerate(zip(groups, colours, strict=True))
     )
     return (
         f'<fieldset data-run="{run}"><legend>L2 strengths shown</legend>{boxes}'
@@ -187,9 +182,18 @@ def _switches(run: str, strengths: np.ndarray) -> str:
 
 
 def _strength_table(along_l2: Results) -> list[str]:
-    """The table of strengths, in which the best one stands out."""
-    rows, setting = tables.strengths(along_l2), along_l2.best_setting_or_none()
-    return tables.as_html([*rows.values()], [setting is not None and l2 == setting["l2"] for l2 in rows])
+    """The table of strengths, in which the best one stands out: of all, or of very many those of the lowest means."""
+    setting, num_strengths = along_l2.best_setting_or_none(), along_l2.data.sizes["l2"]
+    rows, title, left_out = tables.strengths(along_l2), "Every strength", ""
+    if len(rows) < num_strengths:
+        title = f"The best of {num_strengths:,} strengths"
+        left_out = f" These are the weakest strength and the {len(rows) - 1} of the lowest mean validation loss; "
+        left_out += f"{num_strengths - len(rows):,} more are left out here: results.settings_table() has them all."
+    note = (
+        "At the last epoch: means and standard errors over the trials that did not diverge. A click on a heading sorts."
+    )
+    chosen = [setting is not None and l2 == setting["l2"] for l2 in rows]
+    return [f"<h3>{title}</h3>", f'<p class="note">{note}{left_out}</p>', *tables.as_html([*rows.values()], chosen)]
 
 
 def _text(text: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import html
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from l2jax.config import SweepConfig
+from l2jax.config import SweepConfig, hyperparameter
+from l2jax.errors import InputError
+from l2jax.hyperparameters import MOST_LISTED, parse_values
 from l2jax.results.files import BUILT_IN
 
 DEFAULT_ALL = ("train_size", "devices", "trials_at_once")
@@ -31,6 +34,8 @@ def how_to_reproduce(config: Mapping[str, Any]) -> list[str]:
     else:
         text = f"The command trains the network that comes with l2jax; this run had its own, {model}."
         note = f'<p class="note">{html.escape(text)}</p>'
+    if "..." in command(sweep):
+        note += '<p class="note">It has more values than fit here: config.json holds them all.</p>'
     groups = {"Options": sweep, "Versions": config.get("versions", {}), "Run": run}
     lists = [f"<div><h4>{heading}</h4>{_list(entries)}</div>" for heading, entries in groups.items()]
     return [f"<pre>{html.escape(command(sweep))}</pre>{note}", '<div class="settings">', *lists, "</div>"]
@@ -51,16 +56,28 @@ def command(sweep: Mapping[str, Any]) -> str:
             continue
         if isinstance(value, dict):  # own hyperparameters
             for own, values in value.items():
-                arguments += ["--hyperparameter", own, *_texts(values)]
+                arguments += ["--hyperparameter", own, *_few(own, values)]
             continue
         arguments.append("--" + name.replace("_", "-"))
-        arguments += [] if value is True else _texts(value) or ["all"]
+        arguments += [] if value is True else _few(name, value) or ["all"]
     return shlex.join(arguments)
+
+
+def _few(name: str, value: object) -> list[str]:
+    """A value as words of a command; of many numbers the grid that they are, or else some of them and "..."."""
+    if not isinstance(value, list) or len(value) <= MOST_LISTED:
+        return _texts(value)
+    first = int(value[0] == 0)
+    grid = f"log:{value[first]!r}:{value[-1]!r}:{len(value) - first}"
+    with contextlib.suppress(InputError):
+        if list(parse_values(name, hyperparameter(name), grid)) == value[first:]:
+            return [*_texts(value[:first]), grid]
+    return [*_texts(value[:3]), "...", *_texts(value[-1])]
 
 
 def _list(entries: Mapping[str, Any]) -> str:
     texts = {
-        _name(name): ", ".join(_texts(value)) or ("all" if name in DEFAULT_ALL else "none")
+        _name(name): ", ".join(_few(name, value)) or ("all" if name in DEFAULT_ALL else "none")
         for name, value in entries.items()
     }
     items = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in texts.items())

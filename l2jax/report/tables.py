@@ -27,6 +27,8 @@ METHOD_NAMES = {
 COLUMNS = ("val_loss", "train_loss", "gap", "rise", "val_accuracy", "val_ece", "test_loss", "test_accuracy")
 """The metrics in the table of strengths; older results lack some."""
 WITH_ERRORS = ("val_loss", "val_accuracy")
+MOST_ROWS, BEST_ROWS = 100, 30
+"""The most strengths in their table, and how many of the best there are of more."""
 CHANGE = "change [95% interval]"
 
 
@@ -43,14 +45,24 @@ class Cell(NamedTuple):
 
 
 def strengths(results: Results) -> dict[float, dict[str, Cell]]:
-    """One row per strength, weak to strong: its outcomes, and their difference from no L2."""
-    outcomes = comparisons.outcomes(results)
-    compared, table = comparisons.compare(outcomes).to_dict("index"), results.settings_table()
+    """One row per strength, weak to strong: its outcomes, and their difference from no L2.
+
+    Of more than `MOST_ROWS`, these are the weakest and those of the lowest mean validation loss.
+    """
+    outcomes, table = comparisons.outcomes(results), results.settings_table()
+    shown = table.index
+    if len(shown) > MOST_ROWS:
+        lowest = table["val_loss"].where(table["num_diverged"] == 0).iloc[1:].nsmallest(BEST_ROWS).index
+        shown = shown[:1].union(lowest)
+    compared = comparisons.compare(outcomes)
+    compared = compared.loc[compared.index.intersection(shown)].to_dict("index")
     summaries = {
-        name: comparisons.summary(outcomes, name).to_dict("index") for name in COLUMNS if name in outcomes.data_vars
+        name: comparisons.summary(outcomes, name).loc[shown].to_dict("index")
+        for name in COLUMNS
+        if name in outcomes.data_vars
     }
     rows: dict[float, dict[str, Cell]] = {}
-    for l2 in outcomes["l2"].values.tolist():
+    for l2 in shown.tolist():
         row = {"L2 strength": Cell(words.number(l2), l2)}
         for name, summary in summaries.items():
             metric = ALL_METRICS[name]

@@ -5,12 +5,14 @@ A colour is "LIGHT|DARK", one for each colour scheme; the page's script takes th
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from l2jax.plot.strengths import axis_positions, log_limits, strength_colours
 from l2jax.results import words
+from l2jax.results.spread import MOST_STRENGTHS
 
 TEXT, FAINT, GRID, BACK = "#1f2328|#e6e8eb", "#656d76|#9aa2ab", "#e4e6e9|#33383f", "#ffffff|#15181c"
 TRAINING, VALIDATION, CHOICE = "#c8540a|#f2944d", "#00527f|#5fb4e5", "#f0c000|#f0e442"
@@ -53,6 +55,11 @@ def strength_layout(strengths: np.ndarray, y: str) -> dict[str, Any]:
     positions = dict(zip(strengths.tolist(), log_positions(strengths).tolist(), strict=True))
     powers = {l2: at for l2, at in positions.items() if l2 == 0 or abs(at - round(at)) < 0.01}
     ticks = powers if len(powers) > 2 else positions
+    if len(strengths) > MOST_STRENGTHS:
+        low, high = np.log10(strengths[strengths > 0][[0, -1]])
+        inner = np.arange(math.ceil(low - 0.01), math.floor(high + 0.01) + 1)
+        places = (inner if len(inner) > 1 else np.array([low, high])).tolist()
+        ticks = {l2: at for l2, at in positions.items() if l2 == 0} | {10.0**at: at for at in places}
     axes = layout("L2 strength", y)
     axes["xaxis"] |= {"tickvals": list(ticks.values()), "ticktext": [words.number(l2) for l2 in ticks]}
     return axes

@@ -6,10 +6,13 @@ They are made without Plotly: the page that shows them brings its script.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
+
 from l2jax.results import words
+from l2jax.results.spread import Spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +69,27 @@ def means(x: Iterable[float], table: pd.DataFrame, *, colour: str, bars: Bars, n
     look = {"mode": "lines+markers", "line": {"color": colour, "width": 2.4}, "marker": {"color": colour, "size": 7}}
     look |= {"error_y": error | {"color": colour, "thickness": 1.5, "width": 4}}
     return points(x, table["mean"], texts) | look | {"name": name, "showlegend": True}
+
+
+def bands(x: np.ndarray, spread: Spread, texts: Sequence[str], *, colour: str, dash: str = "solid") -> list[dict]:
+    """The middle 90% and the middle half of trials as bands, and their mean as a line, whose points show the texts."""
+    bounds = np.stack(spread.quantiles)
+    known, drawn = np.flatnonzero(np.isfinite(bounds).all(0)), []
+    for (low, high), opacity in (((0, 3), 0.15), ((1, 2), 0.22)):
+        outline = np.concatenate([x[known], x[known][::-1]])
+        heights = np.concatenate([bounds[low, known], bounds[high, known][::-1]])
+        fill = {"fill": "toself", "fillcolor": colour, "opacity": opacity, "mode": "lines", "line": {"width": 0}}
+        band = {"type": "scatter", "x": json_numbers(outline), "y": json_numbers(heights), "hoverinfo": "skip"}
+        drawn.append(band | fill | {"showlegend": False})
+    look = {"mode": "lines" if len(x) > 1 else "markers", "line": {"color": colour, "width": 2.4, "dash": dash}}
+    return [*drawn, points(x, spread.mean, list(texts)) | look | {"marker": {"color": colour, "size": 8}}]
+
+
+def with_spread(spread: Spread, place: Any) -> str:
+    """The mean and the quantiles at a place in words."""
+    low, lower, upper, high = (float(values[place]) for values in spread.quantiles)
+    middle = f"middle 50% {lower:.4f} to {upper:.4f}, 90% {low:.4f} to {high:.4f}"
+    return f"mean {spread.mean[place]:.4f}, {middle}"
 
 
 def _with_bars(row: Mapping[Any, float], bars: Bars) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from l2jax.errors import InvalidInputError, UnusableFileError, reason
+from l2jax.hyperparameters import listed
 
 if TYPE_CHECKING:  # xarray takes a second to import: `--help` should not wait for it
     import xarray as xr
@@ -108,8 +109,8 @@ def _choose(name: str, values: np.ndarray, value: object) -> float:
         distances = np.full(len(values), np.inf)
     nearest = int(np.where(np.isnan(distances), np.inf, distances).argmin())
     if not distances[nearest] <= tolerance * abs(values[nearest]):
-        texts = [f"{each:g}" for each in values]
-        raise InvalidInputError(name, value, " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]])))
+        most, last = listed(values[:-1], ", "), f"{values[-1]:g}"
+        raise InvalidInputError(name, value, " or ".join(filter(None, [most, last])))
     return values[nearest].item()
 
 

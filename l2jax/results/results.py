@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import numpy as np
 from l2jax.config import HYPERPARAMETERS, hyperparameter
 from l2jax.errors import InvalidInputError, reason
 from l2jax.results.estimates import nanmean, standard_error
-from l2jax.results.files import CONFIG, DATA, read_files, write_files
+from l2jax.results.files import CONFIG, DATA, MANY, read_files, write_files
 from l2jax.results.metrics import COORDINATES, EPOCH, METRICS, REPLICATES
 from l2jax.results.parameters import Arrays, Kept, kept_params
 from l2jax.results.replicates import flatten_replicates
@@ -216,6 +217,11 @@ class Results:
 
         Standard errors take seeds as independent, and folds as dependent: see `l2jax.stats.standard_error`.
         """
+        return self._settings.copy(deep=False)
+
+    @functools.cached_property
+    def _settings(self) -> pd.DataFrame:
+        """The `settings_table`, made once: with very many trials it takes seconds, and every question asks for it."""
         import pandas as pd
 
         data = self.data.isel(epoch=-1, drop=True).sortby(self.swept)
@@ -236,7 +242,10 @@ class Results:
         return pd.DataFrame(columns, settings if len(self.swept) > 1 else settings.get_level_values(0))
 
     def save(self, run_dir: str | os.PathLike[str]) -> None:
-        """Writes config.json, results.nc (NetCDF 3), summary.csv (one row per trial) and SHA256SUMS into `run_dir`."""
+        """Writes config.json, results.nc (NetCDF 3), summary.csv (one row per trial) and SHA256SUMS into `run_dir`.
+
+        In place of results.nc, more than 256 MB of numbers are written piece by piece to results.zarr.
+        """
         write_files(run_dir, self.data, self.config, self.trials_table())
 
     def table(self) -> pd.DataFrame:
@@ -251,7 +260,7 @@ class Results:
 
 
 def load_results(run_dir: str | os.PathLike[str]) -> Results:
-    """Reads what `Results.save` wrote into a run folder.
+    """Reads what `Results.save` wrote into a run folder; from results.zarr, each variable when it is used.
 
     Raises:
       InputError: if the files are missing or damaged.
@@ -259,5 +268,5 @@ def load_results(run_dir: str | os.PathLike[str]) -> Results:
     try:
         return Results(*read_files(run_dir))
     except Exception as error:  # `read_files` may raise any
-        accepted = f"a run folder with the {CONFIG} and {DATA} of a sweep"
+        accepted = f"a run folder with the {CONFIG} and {DATA} or {MANY} of a sweep"
         raise InvalidInputError("run_dir", run_dir, f"{accepted} ({reason(error)})") from error

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from l2jax.hyperparameters import MOST_LISTED
 from l2jax.results import comparisons, refine
 from l2jax.results.estimates import FEWEST_PAIRS, LEVEL
 from l2jax.results.metrics import ALL_METRICS
@@ -179,7 +180,7 @@ def _diverged(results: Results) -> list[Finding]:
     if not diverged.any():
         return []
     strengths = diverged["l2"].values[diverged.any([name for name in diverged.dims if name != "l2"]).values]
-    lead = f"{int(diverged.sum())} of {diverged.size} trials diverged, at {_strengths(sorted(strengths))}."
+    lead = f"{int(diverged.sum()):,} of {diverged.size:,} trials diverged, at {_strengths(sorted(strengths))}."
     details = "They are left out of all means, and a strength with one of them is never called best."
     return [Finding("Divergence", lead, details)]
 
@@ -215,7 +216,7 @@ def _with_p(compared: pd.DataFrame, l2: float) -> str:
     """The change of validation loss at a strength, with the p-value that decides whether it is clear."""
     row, num_strengths = _row(compared, l2), int(compared["p"].notna().sum())
     p = "p < 0.001" if row["p_holm"] < 1e-3 else f"p = {row['p_holm']:.2g}"
-    corrected = f" after Holm's correction for {num_strengths} strengths" if num_strengths > 1 else ""
+    corrected = f" after Holm's correction for {num_strengths:,} strengths" if num_strengths > 1 else ""
     return _change("val_loss", row, evidence=f", {row['num']:.0f} pairs, {p}{corrected}")
 
 
@@ -250,4 +251,8 @@ def _signed(value: float, scale: int) -> str:
 
 
 def _strengths(strengths: Iterable[float]) -> str:
-    return "l2 = " + ", ".join(map(number, strengths))
+    """Strengths in ascending order, or of very many how many there are."""
+    few = list(strengths)
+    if len(few) <= MOST_LISTED:
+        return "l2 = " + ", ".join(map(number, few))
+    return f"{len(few):,} strengths, of which l2 = {number(few[0])} is the weakest and {number(few[-1])} the strongest"

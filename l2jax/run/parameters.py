@@ -70,8 +70,8 @@ def may_be_best(ledger: Ledger, num_replicates: int) -> set[int]:
     finished, or whose mean is the lowest so far.
     """
     finished = (ledger.epochs_done == ledger.num_epochs).reshape(-1, num_replicates)
-    losses = np.where(finished.ravel(), ledger.metrics["val_loss"][:, ledger.num_epochs - 1], np.nan)
-    losses = losses.reshape(finished.shape)
+    last = ledger.metrics["val_loss"][:, ledger.num_epochs - 1].astype(np.float64)  # as the results average it
+    losses = np.where(finished.ravel(), last, np.nan).reshape(finished.shape)
     lowest = np.where(np.isnan(losses), np.inf, losses).argmin(1) + num_replicates * np.arange(len(losses))
     means = np.where(finished.all(1), losses.mean(1), np.nan)
     best_mean = np.fmin.reduce(means, initial=np.inf)

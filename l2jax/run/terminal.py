@@ -7,8 +7,9 @@ import datetime
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -29,6 +30,9 @@ from l2jax.results.results import Results
 from l2jax.results.words import number, setting
 from l2jax.run.output import can_show
 from l2jax.trial.train import Part
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextlib.contextmanager
@@ -138,7 +142,7 @@ def _describe_trials(indices: tuple[int, ...], num_trials: int) -> str:
     return f"trials {first}-{last} of {num_trials}" if consecutive else f"{len(indices)} trials of {num_trials}"
 
 
-MOST_SETTINGS = 8
+MOST_STRENGTHS, BEST_STRENGTHS, MOST_SETTINGS = 40, 12, 8
 BEST_COLUMNS = ("val_loss", "val_accuracy")
 COLUMNS = ("val_loss", "train_loss", "gap", "val_accuracy", "test_accuracy")
 
@@ -146,7 +150,8 @@ COLUMNS = ("val_loss", "train_loss", "gap", "val_accuracy", "test_accuracy")
 def print_results(results: Results, run_dir: Path, console: Console) -> None:
     """Prints a table with one row per strength, the verdict in brief, and where the rest is.
 
-    Other hyperparameters that were swept are at their best values.
+    Of very many strengths, these are the weakest and the best. Other hyperparameters that were swept are at their best
+    values.
     """
     all_settings, results = results, results.along_l2()
     replicates = "seeds and folds" if "fold" in results.data.dims else "seeds"
@@ -158,12 +163,15 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     table.add_column("best by", no_wrap=True)
     rules = _rules(results)
     settings = results.settings_table()
-    for l2, row in zip(settings.index.tolist(), settings.to_dict("records"), strict=True):
+    shown = _shown(settings, rules)
+    for l2, row in zip(shown.index.tolist(), shown.to_dict("records"), strict=True):
         cells = [_cell(row[name], ".1%" if ALL_METRICS[name].percent else ".4f") for name in COLUMNS]
         cells[0] += _cell(row["val_loss_se"], ".4f", before=f" {plus_minus} ")
         last = f"{row['num_diverged']:.0f} diverged" if row["num_diverged"] else rules.get(l2, "")
         table.add_row(number(l2), *cells, last, style="bold" if l2 in rules else "")
     console.print(table)
+    if left_out := len(settings) - len(shown):
+        console.print(f"{left_out:,} of {len(settings):,} strengths are left out: these are the weakest and the best.")
     if results.fixed:
         best = setting(results.fixed)
         console.print(f"Other hyperparameters are at their best: {best}. Heat maps show them all.", markup=False)
@@ -171,6 +179,14 @@ def print_results(results: Results, run_dir: Path, console: Console) -> None:
     console.print("\n".join(brief(results)), markup=False)
     console.print(f"\nThe whole verdict, figures and tables: {run_dir / 'report.html'}", markup=False, soft_wrap=True)
     console.print(f"To read them back: l2jax.load_results({str(run_dir)!r})", markup=False, soft_wrap=True)
+
+
+def _shown(settings: pd.DataFrame, rules: Collection[float]) -> pd.DataFrame:
+    """The rows to show of one per strength: of very many the weakest, those that a rule chooses, and the lowest."""
+    if len(settings) <= MOST_STRENGTHS:
+        return settings
+    lowest = settings["val_loss"].where(settings["num_diverged"] == 0).nsmallest(BEST_STRENGTHS).index
+    return settings.loc[settings.index.isin([settings.index[0], *rules, *lowest])]
 
 
 def _best_settings(results: Results) -> Table:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from helpers.results import STRENGTHS, synthetic
 from rich.console import Console
 
 from l2jax.config import SweepConfig
 from l2jax.engine.plan import Fit
 from l2jax.run import output
 from l2jax.run.output import progress_console
-from l2jax.run.terminal import progress_bar, show_compilation
+from l2jax.run.terminal import print_results, progress_bar, show_compilation
 
 
 def fake_sweep(num_epochs, num_chunks=1):
@@ -86,3 +89,24 @@ def test_a_notebook_draws_if_it_can_and_is_asked_to(has_widgets, quiet, monkeypa
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     monkeypatch.setattr(output.importlib.util, "find_spec", lambda _: object() if has_widgets else None)
     assert progress_console(quiet=quiet).is_jupyter == (has_widgets and not quiet)
+
+
+def printed(results):
+    out = io.StringIO()
+    print_results(results, Path("run"), Console(file=out, width=100))
+    return out.getvalue()
+
+
+def test_few_strengths_have_a_row_each():
+    text = printed(synthetic())
+    assert all(f" {l2:.3g} " in text for l2 in STRENGTHS) and "left out" not in text
+
+
+def test_of_many_strengths_the_weakest_and_the_best_are_printed():
+    results = synthetic((0.0, *np.geomspace(1e-6, 1, 1999)), diverged=[(1.0, 0, 3)])
+    text, means = printed(results), results.settings_table()["val_loss"]
+    shown = {0.0, results.best(), results.best(rule="1se"), *means[:-1].nsmallest(12).index}
+    assert f"{2000 - len(shown):,} of 2,000 strengths are left out" in text and len(text.splitlines()) < 40
+    table = text.split("left out")[0]
+    assert all(f" {l2:.3g} " in table for l2 in shown)
+    assert sum("%" in line for line in table.splitlines()) == len(shown)
