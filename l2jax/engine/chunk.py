@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from l2jax.engine.devices import put_per_trial, spread
 from l2jax.engine.plan import Plan
+from l2jax.engine.programs import Outputs
 from l2jax.trial.evaluate import Evaluation
 from l2jax.trial.kernels import kernels
 from l2jax.trial.train import EpochMeans, Part, TrainState, Trial
@@ -28,6 +29,17 @@ class Chunk(NamedTuple):
     indices: tuple[int, ...]
     trials: Trial
     state: TrainState
+
+
+def train(chunk: Chunk, number: int, plan: Plan, spare: Outputs) -> tuple[Chunk, EpochMeans]:
+    """Trains the trials for an epoch.
+
+    Args:
+      spare: outputs that are not needed any more, of an earlier epoch than the last: the new ones take their memory.
+    """
+    outputs = plan.fit.programs.train_epoch(spare, chunk.state, chunk.trials, np.int32(number), plan.examples)
+    state, means = jax.block_until_ready(outputs)
+    return chunk._replace(state=state), means
 
 
 def evaluate(chunk: Chunk, part: Part, plan: Plan) -> Evaluation:

@@ -12,7 +12,7 @@ import numpy as np
 
 from l2jax.engine.compile import compile_for
 from l2jax.engine.devices import free_memory, put_per_trial, put_shared
-from l2jax.engine.programs import Programs
+from l2jax.engine.programs import Programs, spare_outputs
 from l2jax.engine.setup import Setup
 from l2jax.engine.tuning import Tuning, autotune, candidates, default_tuning, shortest_run
 from l2jax.trial.train import Examples, Part, TrainState
@@ -173,10 +173,12 @@ def _seconds_per_epoch(setup: Setup, tuning: Tuning) -> float:
     parts[Part.TRAIN, :, num_examples:] = -1
     examples = setup.examples._replace(parts=put_shared(parts, setup.mesh))
     state = programs.init(trials)
+    spare = spare_outputs(state, trials)
 
     def train() -> TrainState:
-        nonlocal state
-        state, _ = programs.train_epoch(state, trials, np.int32(1), examples)
+        nonlocal state, spare
+        after, means = programs.train_epoch(spare, state, trials, np.int32(1), examples)
+        state, spare = after, (state, means)
         return state
 
     return shortest_run(train)

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 from jax.sharding import Mesh
 from jax.stages import Compiled
 
@@ -18,11 +19,15 @@ from l2jax.network.network import Network
 from l2jax.trial.evaluate import evaluate
 from l2jax.trial.optimizer import Optimizer
 from l2jax.trial.penalty import Penalty
-from l2jax.trial.train import Examples, Trial, init, train_epoch
+from l2jax.trial.train import EpochMeans, Examples, TrainState, Trial, init, train_epoch
 
 COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": "512", "xla_backend_optimization_level": 2}
 """Options for XLA:CPU. By default it vectorises for 256 bits; on a core with 512, training is about a tenth faster with
 these. At its own level, 3, it compiles up to three times as long for programs with the same speed and results."""
+
+
+Outputs = tuple[TrainState, EpochMeans]
+"""Of an epoch of trials, (m, ...)."""
 
 
 class Programs(NamedTuple):
@@ -30,8 +35,9 @@ class Programs(NamedTuple):
 
     Attributes:
       init: trials to state.
-      train_epoch: (state, trials, number of the epoch, examples) to (state, `EpochMeans`). The input state is not
-        donated, so that a diverged trial can be restored.
+      train_epoch: (spare, state, trials, number of the epoch, examples) to (state, `EpochMeans`). The input state is
+        not donated, so that a diverged trial can be restored. `spare` is: outputs that are not needed any more, whose
+        memory the new ones take. Fresh memory would cost as much time as a few steps.
       evaluate: (state, trials, part, examples) to `Evaluation`.
     """
 
@@ -67,29 +73,56 @@ def compile_programs(
 
     for_all = functools.partial(for_all_trials, mesh=mesh, side_by_side=side_by_side)
     init_all = for_all(init_one, num_shared=0)
-    state = jax.eval_shape(init_all, trials)
+    with_means = for_all(lambda trial: (init_one(trial), EpochMeans(*jnp.zeros(2))), num_shared=0)
+    state, means = jax.eval_shape(with_means, trials)
     number = jax.ShapeDtypeStruct((), np.int32)
     lowered = (
         init_all.lower(trials),
-        for_all(train_one, num_shared=2).lower(state, trials, number, examples),
+        for_all(train_one, num_shared=2, reuses_memory=True).lower((state, means), state, trials, number, examples),
         for_all(evaluate_one, num_shared=2).lower(state, trials, number, examples),
     )
     with ThreadPoolExecutor() as threads:
         return Programs(*threads.map(lambda program: program.compile(), lowered))
 
 
-def for_all_trials(f: Callable, *, mesh: Mesh, side_by_side: int, num_shared: int) -> Any:
-    """The function `f` of one trial, jitted for all; its last `num_shared` arguments are the same for each."""
+def spare_outputs(state: TrainState, trials: Trial) -> Outputs:
+    """Memory for the outputs of the first epoch of these trials."""
 
-    def on_one_device(*args: Any) -> Any:
+    def zeros(like: Array, dtype: Any) -> Array:  # from the host: nothing to compile
+        return jax.device_put(np.zeros(like.shape, dtype), like.sharding)
+
+    means = EpochMeans(*[zeros(trials.seed, np.float32) for _ in EpochMeans._fields])
+    return jax.tree.map(lambda values: zeros(values, values.dtype), state), means
+
+
+def for_all_trials(f: Callable, *, mesh: Mesh, side_by_side: int, num_shared: int, reuses_memory: bool = False) -> Any:
+    """The function `f` of one trial, jitted for all; its last `num_shared` arguments are the same for each.
+
+    Args:
+      reuses_memory: the jitted function gets a spare tree like its outputs before the arguments of `f`.
+    """
+
+    def on_one_device(spare: Any, *args: Any) -> Any:
         per_trial, shared = args[: len(args) - num_shared], args[len(args) - num_shared :]
-        # One trial at a time: map without a batch axis, because a batched matmul of batch 1 is slower than a plain one.
-        batch_size = None if side_by_side == 1 else side_by_side
-        return lax.map(lambda trial: f(*trial, *shared), per_trial, batch_size=batch_size)
+        if side_by_side > 1 or not reuses_memory:
+            # One at a time: without a batch axis, because a batched matmul of batch 1 is slower than a plain one.
+            batch_size = None if side_by_side == 1 else side_by_side
+            return lax.map(lambda trial: f(*trial, *shared), per_trial, batch_size=batch_size)
 
-    def on_all(*args: Any) -> Any:
-        specs = (PER_TRIAL,) * (len(args) - num_shared) + (SHARED,) * num_shared
-        return jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=PER_TRIAL, check_vma=False)(*args)
+        def put(index: Array, outputs: Any) -> Any:
+            of_trial = f(*jax.tree.map(lambda values: values[index], per_trial), *shared)
+            return jax.tree.map(lambda all_trials, one: all_trials.at[index].set(one), outputs, of_trial)
+
+        return lax.fori_loop(0, len(per_trial[-1].seed), put, spare)
+
+    def on_all(spare: Any, *args: Any) -> Any:
+        specs = PER_TRIAL, *[PER_TRIAL] * (len(args) - num_shared), *[SHARED] * num_shared
+        f = jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=PER_TRIAL, check_vma=False)
+        return f(spare, *args)
 
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    return jax.jit(on_all, compiler_options=COMPILER_OPTIONS if on_cpu else None)
+    options: dict[str, Any] = {"compiler_options": COMPILER_OPTIONS if on_cpu else None}
+    if reuses_memory:
+        # Side by side, outputs take the memory of an argument that nothing reads.
+        return jax.jit(on_all, donate_argnums=0, keep_unused=True, **options)
+    return jax.jit(functools.partial(on_all, ()), **options)

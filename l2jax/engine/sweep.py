@@ -27,6 +27,7 @@ from l2jax.engine.digest import program_digests
 from l2jax.engine.grid import find_trials, tree_stack, tree_take, tree_unstack
 from l2jax.engine.ledger import EpochRecord, new_ledger
 from l2jax.engine.plan import Plan, make_plan
+from l2jax.engine.programs import spare_outputs
 from l2jax.engine.setup import make_setup
 from l2jax.engine.snapshot import Snapshot, check_snapshot, restore_snapshot, restore_state, take_rows, take_snapshot
 from l2jax.engine.surroundings import each_in_own_jax, in_own_jax
@@ -156,11 +157,11 @@ class Sweep:
         indices = chunk.indices
         epochs_done = int(self.ledger.epochs_done[indices[0]])
         profiled = min(epochs_done + 2, self.config.epochs)
+        spare = spare_outputs(chunk.state, chunk.trials)
         for number in range(epochs_done + 1, self.config.epochs + 1):
             with jax.profiler.trace(profile) if profile and number == profiled else contextlib.nullcontext():
                 start = time.perf_counter()
-                state, means = plan.fit.programs.train_epoch(chunk.state, chunk.trials, np.int32(number), plan.examples)
-                trained = chunk._replace(state=jax.block_until_ready(state))
+                trained, means = on_devices.train(chunk, number, plan, spare)
                 seconds = time.perf_counter() - start
             with self._timing("evaluating"):
                 metrics = on_devices.epoch_metrics(trained, means, plan)
@@ -171,6 +172,7 @@ class Sweep:
             if number == self.config.epochs:
                 test = self._test(trained, plan)
             # From here on nothing fails: the epoch is either complete or has not happened.
+            spare = chunk.state, means
             self.chunk = chunk = trained
             self.seconds["training"] += seconds
             self.ledger.add_epoch(indices, number, metrics, seconds)

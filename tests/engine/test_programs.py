@@ -1,0 +1,38 @@
+"""The memory that compiled programs work in: what is copied, and what is used again."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from helpers.compare import mlp
+
+import l2jax
+from l2jax.engine.sweep import Sweep
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
+def sweep_of(small, model=mlp):
+    return Sweep(l2jax.SweepConfig((0.0, 1e-3), 2, epochs=5, train_size=None, val_size=40), small, model=model)
+
+
+def test_a_step_changes_the_first_kernel_where_it_is(small):
+    def model(rngs):
+        flat = functools.partial(jnp.reshape, shape=(-1, 49))
+        return nnx.Sequential(flat, nnx.Linear(49, 23, rngs=rngs), nnx.Linear(23, 10, rngs=rngs))
+
+    program = sweep_of(small, model).compile().fit.programs.train_epoch.as_text()
+    assert re.findall(r"f32\[49,23\]\S* fusion\(", program)
+    assert not re.findall(r"f32\[49,23\]\S* copy\(", program)
+
+
+def test_epochs_take_the_memory_of_those_before(small):
+    sweep, places = sweep_of(small), []
+    for _ in sweep.epochs():
+        largest = max(jax.tree.leaves(sweep.chunk.state.params), key=lambda values: values.size)
+        places.append([shard.data.unsafe_buffer_pointer() for shard in largest.addressable_shards])
+    assert places[2] == places[0] and places[3] == places[1]
+    assert places[0] != places[1]
