@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from l2jax.atomic import write_whole
+from l2jax.atomic import open_whole
 from l2jax.engine.ledger import EpochRecord
 
 
 def metrics_log(path: Path, records: Iterable[EpochRecord]) -> Callable[[EpochRecord], None]:
     """Writes the file with these records, and returns a function that appends another one."""
-    write_whole(path, b"".join(map(_json_line, records)))
+    with open_whole(path) as file:  # line by line: of very many trials they are gigabytes
+        file.writelines(map(_json_line, records))
     return lambda record: _append(path, _json_line(record))
 
 

@@ -114,16 +114,19 @@ def progress_bar(sweep: Sweep, console: Console) -> Iterator[Callable[[EpochReco
       A function to call with the record of each epoch.
     """
     start, before, num_epochs = time.monotonic(), sweep.ledger.num_records, sweep.config.epochs
-    line_every, done = math.ceil(sweep.epochs_left / 20), 0
+    left, counted, done = sweep.epochs_left, start, 0
+    line_every = math.ceil(left / 20)
     columns = (SpinnerColumn(), "{task.description}", BarColumn(bar_width=None), "{task.fields[speed]}")
     interactive = console.is_interactive or console.is_jupyter
     with Progress(*columns, console=console, transient=True, expand=True, disable=not interactive) as bar:
-        task = bar.add_task(f"epoch 0/{num_epochs}", completed=before, total=before + sweep.epochs_left, speed="")
+        task = bar.add_task(f"epoch 0/{num_epochs}", completed=before, total=before + left, speed="")
 
         def show(record: EpochRecord) -> None:
-            nonlocal done
-            done, left = done + 1, sweep.epochs_left
-            time_left = datetime.timedelta(seconds=round((time.monotonic() - start) / done * left))
+            nonlocal done, left, counted
+            done, left, now = done + 1, left - 1, time.monotonic()
+            if left < 1 or now - counted > 0.2:  # of very many trials, to count takes time
+                left, counted = sweep.epochs_left, now
+            time_left = datetime.timedelta(seconds=round((now - start) / done * left))
             trials = _describe_trials(record.indices, sweep.num_trials)
             speed = f"{trials}, {record.examples_per_second:,.0f} trial-examples/s, {time_left} left"
             epoch = f"epoch {record.number}/{num_epochs}"

@@ -108,8 +108,8 @@ def test_errors_come_as_they_were_raised(workers):
 
 
 def test_nothing_listens_beyond_this_machine(workers):
-    connections = psutil.net_connections("tcp")
-    listening = [ip for ip, _ in (c.laddr for c in connections if c.status == "LISTEN" and is_of_ray(c.pid))]
+    connections = [c for c in psutil.net_connections("tcp") if c.status == "LISTEN" and is_of_ray(c.pid)]
+    listening = [c.laddr.ip for c in connections if c.laddr]
     assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
 

@@ -32,7 +32,7 @@ def test_bands_against_strength_hold_half_and_90_percent():
         low, high = np.nanquantile(last.astype(float), bounds, axis=1)
         assert sorted(set(zero[drawn][:, 1])) == pytest.approx([low[0], high[0]])
         for index, l2 in enumerate(FEW_STRENGTHS[1:], 1):
-            heights = others[drawn][others[drawn][:, 0] == l2, 1]
+            heights = np.asarray(others[drawn][others[drawn][:, 0] == l2, 1])
             assert (heights.min(), heights.max()) == pytest.approx((low[index], high[index]))
     (mean,) = lines(ax, "validation")
     np.testing.assert_allclose(mean.get_ydata(), np.nanmean(last, 1)[1:], rtol=1e-6)
