@@ -6,13 +6,12 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
-from typing import NamedTuple, TypeVar
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from l2jax.checkpoint.storage import Archives, Storage
 from l2jax.distributed.ledger_file import NAME, read_ledger_file
 from l2jax.distributed.tasks import Task, hand_over, new_tasks, read_stored
 from l2jax.distributed.worker import INSTRUCTIONS, SAY_EVERY, STOP, Instructions, Report, plan, train
+from l2jax.distributed.workers import Workers
 from l2jax.engine.ledger import EpochRecord, Ledger
 from l2jax.engine.sweep import Sweep
 from l2jax.errors import InputError, SweepWarning, reason
@@ -29,28 +29,6 @@ T = TypeVar("T")
 
 MOST_FAILURES = 3
 """Times in a row that a chunk may fail, without an epoch between, before it is given up."""
-
-
-class Workers(NamedTuple):
-    """The processes that train.
-
-    Attributes:
-      executor: runs functions in them.
-      number: how many chunks train at the same time.
-      per_machine: how many share the memory of one machine.
-      devices: of each worker, as in `SweepConfig`.
-    """
-
-    executor: Executor
-    number: int
-    per_machine: int = 1
-    devices: int | None = 1
-
-
-def executor_workers(executor: Executor) -> Workers:
-    """The processes of any executor; as many as the machine has cores, if the executor does not say how many."""
-    number = getattr(executor, "_max_workers", None) or getattr(executor, "num_workers", None) or os.cpu_count() or 1
-    return Workers(executor, number, per_machine=number)
 
 
 @dataclasses.dataclass

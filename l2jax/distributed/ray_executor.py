@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from l2jax.data.dataset import Dataset
-from l2jax.distributed.driver import Workers
+from l2jax.distributed.workers import Workers
 from l2jax.errors import InvalidInputError, SweepWarning, reason
 
 # Ray takes half a second to import, and is of the extra "ray".

@@ -26,6 +26,7 @@ from l2jax.engine.devices import put_per_trial
 from l2jax.engine.digest import program_digests
 from l2jax.engine.grid import find_trials, tree_stack, tree_take, tree_unstack
 from l2jax.engine.ledger import EpochRecord, new_ledger
+from l2jax.engine.old_names import OldNames
 from l2jax.engine.plan import Plan, make_plan
 from l2jax.engine.programs import spare_outputs
 from l2jax.engine.setup import make_setup
@@ -40,7 +41,7 @@ from l2jax.trial.penalty import PenaltyFn
 from l2jax.trial.train import TrainState
 
 
-class Sweep:
+class Sweep(OldNames):
     """A sweep under way: iterate over `epochs()`, then take the `results()`.
 
     Every CPU core becomes a JAX device, unless JAX has started or was configured before.
@@ -290,25 +291,3 @@ class Sweep:
           num_devices: of a worker, where workers compute; None: this process does.
         """
         self.computation = described_computation(description, self.setup, num_devices) or self.computation
-
-    @property
-    def plan(self) -> Plan:
-        """Deprecated: use `compile()`."""
-        warnings.warn("Sweep.plan is now Sweep.compile()", DeprecationWarning, stacklevel=2)
-        return self.compile()
-
-    @property
-    def history(self) -> list[EpochRecord]:
-        """Deprecated: use `ledger.records()`."""
-        warnings.warn("Sweep.history is now Sweep.ledger.records()", DeprecationWarning, stacklevel=2)
-        return list(self.ledger.records())
-
-    def progress(self) -> Snapshot:
-        """Deprecated: use `snapshot()`."""
-        warnings.warn("Sweep.progress is now Sweep.snapshot", DeprecationWarning, stacklevel=2)
-        return self.snapshot()
-
-    def check(self, snapshot: Snapshot) -> None:
-        """Deprecated: use `check_snapshot()`."""
-        warnings.warn("Sweep.check is now Sweep.check_snapshot", DeprecationWarning, stacklevel=2)
-        self.check_snapshot(snapshot)

@@ -20,8 +20,9 @@ from rich.console import Console
 from l2jax.checkpoint.storage import Storage
 from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset, as_dataset
-from l2jax.distributed.driver import Driver, Workers, executor_workers
+from l2jax.distributed.driver import Driver
 from l2jax.distributed.ray_executor import ray_workers
+from l2jax.distributed.workers import Workers, executor_workers
 from l2jax.engine.devices import leave_accelerators_to_workers
 from l2jax.engine.sweep import Sweep
 from l2jax.errors import InvalidInputError, NothingTrainedError, SweepWarning

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from l2jax.atomic import write_with_sums
 from l2jax.config import SweepConfig
-from l2jax.distributed.driver import MOST_FAILURES, Workers
+from l2jax.distributed.driver import MOST_FAILURES
 from l2jax.distributed.ray_executor import ray_workers
+from l2jax.distributed.workers import Workers
 from l2jax.engine.devices import leave_accelerators_to_workers
 from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.sweep import Sweep

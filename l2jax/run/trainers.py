@@ -15,8 +15,9 @@ from l2jax.checkpoint.checkpoints import Checkpoints
 from l2jax.checkpoint.folders import Folders
 from l2jax.checkpoint.storage import Archives, Storage
 from l2jax.config import SweepConfig
-from l2jax.distributed.driver import Driver, Workers
+from l2jax.distributed.driver import Driver
 from l2jax.distributed.tasks import stored_folders
+from l2jax.distributed.workers import Workers
 from l2jax.engine.describe import check_continues
 from l2jax.engine.ledger import EpochRecord
 from l2jax.engine.sweep import Sweep

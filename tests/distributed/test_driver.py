@@ -10,8 +10,9 @@ from helpers.at_once import AtOnce
 
 from l2jax.checkpoint.storage import Storage
 from l2jax.distributed import worker
-from l2jax.distributed.driver import MOST_FAILURES, Driver, Workers
+from l2jax.distributed.driver import MOST_FAILURES, Driver
 from l2jax.distributed.ledger_file import read_ledger_file
+from l2jax.distributed.workers import Workers
 from l2jax.errors import InputError, SweepWarning
 from l2jax.run.parameters import arrays_of_all
 
