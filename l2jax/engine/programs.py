@@ -24,6 +24,10 @@ COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": "512", "xla_backend_optimizat
 """Options for XLA:CPU. By default it vectorises for 256 bits; on a core with 512, training is about a tenth faster with
 these. At its own level, 3, it compiles up to three times as long for programs with the same speed and results."""
 
+ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
+"""For devices that are one core each. XLA otherwise splits every operation among as many threads as there are devices,
+and the devices wait for each other: of two cores, a residual network then used 1.3 (2026-11-26)."""
+
 
 class Programs(NamedTuple):
     """The programs of a sweep, compiled for a fixed number of trials.
@@ -91,5 +95,6 @@ def for_all_trials(f: Callable, *, mesh: Mesh, side_by_side: int, num_shared: in
         specs = (PER_TRIAL,) * (len(args) - num_shared) + (SHARED,) * num_shared
         return jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=PER_TRIAL, check_vma=False)(*args)
 
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    return jax.jit(on_all, compiler_options=COMPILER_OPTIONS if on_cpu else None)
+    on_cpu, is_whole = mesh.devices.flat[0].platform == "cpu", 1 < mesh.size == jax.local_device_count()
+    options = COMPILER_OPTIONS | (ONE_THREAD if is_whole else {})
+    return jax.jit(on_all, compiler_options=options if on_cpu else None)
