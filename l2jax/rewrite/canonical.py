@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 
-from l2jax.rewrite.windows import Pair, Window, interleave, pad
+from l2jax.rewrite.windows import Pair, Window, every, interleave, pad
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -97,8 +97,7 @@ def _canonical(x: Array, kernel: Array, window: Window) -> Array:
 def _outputs(x_BHWC: Array, kernel_KKCO: Array, window: Window) -> Array:
     is_dense = window.strides == window.dilation == (1, 1)
     if kernel_KKCO.shape[:2] == (1, 1):
-        (sh, sw), x_BHWC = window.strides, pad(x_BHWC, window.pads)
-        return jnp.tensordot(x_BHWC[:, ::sh, ::sw], kernel_KKCO[0, 0], 1)
+        return jnp.tensordot(every(pad(x_BHWC, window.pads), window.strides), kernel_KKCO[0, 0], 1)
     together = _together(kernel_KKCO.shape) if is_dense else (1, 1)
     return (
         _neighbours(x_BHWC, kernel_KKCO, window, together)
@@ -167,9 +166,6 @@ def _kernel(x_BHWC: Array, d_BhwO: Array, size: Pair, window: Window) -> Array:
     ends = [(m - 1) * s + (k - 1) * r + 1 for m, s, k, r in zip(*shapes, strict=True)]
     pads = tuple((low, end - n - low) for n, end, (low, _) in zip(x_BHWC.shape[1:3], ends, window.pads, strict=True))
     x_BHWC = pad(x_BHWC, pads)
-    if size == (1, 1):
-        x_BhwC, positions = x_BHWC[:, :: window.strides[0], :: window.strides[1]], (0, 1, 2)
-        return jnp.tensordot(x_BhwC, d_BhwO, (positions, positions))[None, None]
     is_dense = window.strides == window.dilation == (1, 1)
     form = _pairs_of_taps if is_dense and d_BhwO.shape[3] < FEW_FEATURES else _taps
     turned = Window(window.dilation, dilation=window.strides)

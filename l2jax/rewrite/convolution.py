@@ -18,7 +18,8 @@ from jax.typing import DTypeLike
 
 from l2jax.rewrite.canonical import convolve, spread
 from l2jax.rewrite.depthwise import depthwise
-from l2jax.rewrite.windows import Pair, Window
+from l2jax.rewrite.product import dense
+from l2jax.rewrite.windows import Pair, Window, every, pad
 
 LEAST_CHANNELS = 16
 """Groups with fewer channels, in or out, are computed together, as one convolution with zeros in its kernel."""
@@ -94,6 +95,9 @@ def _images(x_BHWC: Array, kernel_KKCO: Array, moves: Sequence[Move], groups: in
     if groups == x_BHWC.shape[3] > 1:
         x_BHWC = jnp.repeat(x_BHWC, kernel_KKCO.shape[3] // groups, axis=3)
         return depthwise(x_BHWC, kernel_KKCO[:, :, 0], window)
+    if kernel_KKCO.shape[:2] == (1, 1):
+        x_BhwC = every(pad(x_BHWC, pads), strides)
+        return _of_groups(lambda x, kernel: dense(x, kernel[0, 0]), x_BhwC, kernel_KKCO, groups)
     return _of_groups(functools.partial(convolve, window=window), x_BHWC, kernel_KKCO, groups)
 
 

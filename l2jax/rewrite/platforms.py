@@ -14,6 +14,7 @@ from l2jax.rewrite.fused import DEFAULT_LOWERING, Lowering
 from l2jax.rewrite.interpreter import Rules
 from l2jax.rewrite.patterns import conv_bias_relu_max_pool
 from l2jax.rewrite.pooling import max_pool, sum_pool
+from l2jax.rewrite.product import product
 
 
 def rules_for(platform: str, lowering: Lowering = DEFAULT_LOWERING) -> Rules:
@@ -30,7 +31,7 @@ def rules_for(platform: str, lowering: Lowering = DEFAULT_LOWERING) -> Rules:
         } | pools
         pattern = functools.partial(gpu.conv_bias_relu_max_pool, lowering=lowering)
     else:
-        primitives = {"conv_general_dilated": convolution} | pools if platform == "cpu" else {}
+        primitives = {"conv_general_dilated": convolution, "dot_general": product} | pools if platform == "cpu" else {}
         pattern = functools.partial(conv_bias_relu_max_pool, lowering=lowering)
     if lowering.dtype != jnp.float32:
         primitives["dot_general"] = functools.partial(_rounded_product, dtype=lowering.dtype)

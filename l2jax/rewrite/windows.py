@@ -39,6 +39,14 @@ def pad(x_BHWC: Array, pads: tuple[Pair, ...], value: float = 0) -> Array:
     return jnp.pad(x_BHWC, ((0, 0), *amounts, (0, 0)), constant_values=value) if any(map(any, amounts)) else x_BHWC
 
 
+def every(x_BHWC: Array, strides: Pair) -> Array:
+    """Every stride-th row and column of x: of cells of that size, the first position."""
+    batch, height, width, channels = x_BHWC.shape
+    (sh, sw), h, w = strides, -(-height // strides[0]), -(-width // strides[1])
+    cells = pad(x_BHWC, ((0, h * sh - height), (0, w * sw - width))).reshape(batch, h, sh, w, sw * channels)
+    return cells[:, :, 0, :, :channels]
+
+
 def taps(x_BHWC: Array, size: Pair, strides: Pair, dilation: Pair = (1, 1)) -> list[Array]:
     """The inputs that windows hold at each position in them, row by row: arrays (B, h, w, C)."""
     ends = [n - (k - 1) * d for n, k, d in zip(x_BHWC.shape[1:3], size, dilation, strict=True)]
