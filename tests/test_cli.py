@@ -148,7 +148,7 @@ def test_help_has_every_option_with_its_default(capsys):
     shown |= dict.fromkeys(("l1", "weight_decay", "label_smoothing"), "0")
     shown |= dict.fromkeys(("devices", "trials_at_once"), "all")
     shown |= dict.fromkeys(("hyperparameters", "model", "image_size", "data_dir"), "none")
-    shown |= dict.fromkeys(("run_dir", "resume", "profile"), "none")
+    shown |= dict.fromkeys(("run_dir", "resume", "profile", "ray", "storage"), "none")
     for field in dataclasses.fields(cli._Options):
         line = re.search(rf"{cli.FLAGS[field.name]} [^()]*\(default: ([^)]*)\)", text)
         assert line, field.name

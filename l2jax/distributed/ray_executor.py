@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import importlib.machinery
 import importlib.util
 import logging
 import os
@@ -162,10 +161,17 @@ def _on_loopback(ray: ModuleType) -> Iterator[None]:
 
 def _unimportable() -> list[ModuleType]:
     """Modules that another process could not import, such as a file that the command line names: they go by value."""
+    scripts = {name: m for name, m in sys.modules.items() if "." not in name and _is_script(m)}
+    return [module for name, module in scripts.items() if name != "__main__" and not _importable(name, module)]
 
-    def importable(name: str) -> bool:
-        finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
-        return any(find is not None and find(name, None) is not None for find in finders)
 
-    with_file = {name: m for name, m in sys.modules.items() if "." not in name and getattr(m, "__file__", None)}
-    return [module for name, module in with_file.items() if name != "__main__" and not importable(name)]
+def _is_script(module: ModuleType) -> bool:
+    is_frozen = getattr(module.__spec__, "origin", None) == "frozen"
+    return str(getattr(module, "__file__", None)).endswith(".py") and not is_frozen
+
+
+def _importable(name: str, module: ModuleType) -> bool:
+    """Whether the module of this name is the one that an import would find."""
+    finders = [find for finder in sys.meta_path if (find := getattr(finder, "find_spec", None))]
+    specs = (find(name, None) for find in finders)
+    return any(spec is not None and spec.origin == module.__file__ for spec in specs)

@@ -21,13 +21,16 @@ from l2jax.trial.optimizer import Optimizer
 from l2jax.trial.penalty import Penalty
 from l2jax.trial.train import EpochMeans, Examples, TrainState, Trial, init, train_epoch
 
-COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": "512", "xla_backend_optimization_level": 2}
+COMPILER_OPTIONS = {
+    "xla_cpu_prefer_vector_width": "512",
+    "xla_backend_optimization_level": 2,
+    "xla_cpu_multi_thread_eigen": False,
+}
 """Options for XLA:CPU. By default it vectorises for 256 bits; on a core with 512, training is about a tenth faster with
-these. At its own level, 3, it compiles up to three times as long for programs with the same speed and results."""
+these. At its own level, 3, it compiles up to three times as long for programs with the same speed and results.
 
-ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
-"""For devices that are one core each. XLA otherwise splits every operation among as many threads as there are devices,
-and the devices wait for each other: of two cores, a residual network then used 1.3 (2026-11-26)."""
+A trial trains on one core. XLA otherwise splits every operation among as many threads as there are devices, and the
+devices wait for each other: of two cores, a residual network then used 1.3 (2026-11-26)."""
 
 
 Outputs = tuple[TrainState, EpochMeans]
@@ -124,9 +127,8 @@ def for_all_trials(f: Callable, *, mesh: Mesh, side_by_side: int, num_shared: in
         f = jax.shard_map(on_one_device, mesh=mesh, in_specs=specs, out_specs=PER_TRIAL, check_vma=False)
         return f(spare, *args)
 
-    on_cpu, is_whole = mesh.devices.flat[0].platform == "cpu", 1 < mesh.size == jax.local_device_count()
-    compiler = COMPILER_OPTIONS | (ONE_THREAD if is_whole else {})
-    options: dict[str, Any] = {"compiler_options": compiler if on_cpu else None}
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options: dict[str, Any] = {"compiler_options": COMPILER_OPTIONS if on_cpu else None}
     if reuses_memory:
         # Side by side, outputs take the memory of an argument that nothing reads.
         return jax.jit(on_all, donate_argnums=0, keep_unused=True, **options)

@@ -23,7 +23,10 @@ EPOCHS = [(number, chunk) for chunk in ((0, 1), (2, 3)) for number in (1, 2, 3)]
 
 
 def make_driver(folder, sweep=None, executor=None, **options):
-    return Driver(sweep or tiny_run.sweep(), Workers(executor or AtOnce(), 2), Storage(str(folder)), **options)
+    """Workers with the devices of this process, as programs that compile quickly differ by rounding between numbers."""
+    return Driver(
+        sweep or tiny_run.sweep(), Workers(executor or AtOnce(), 2, devices=None), Storage(str(folder)), **options
+    )
 
 
 def train(driver):

@@ -212,6 +212,7 @@ def test_the_command_is_stopped_and_resumed(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, results.params(), expected.params())
 
 
+@pytest.mark.slow  # Ray's agents take up to a minute to notice
 def test_no_process_outlives_a_killed_driver(tmp_path):
     process = command(tmp_path, "--ray", "--run-dir", tmp_path / "run", "--epochs", 20000)
     metrics = tmp_path / "run" / "metrics.jsonl"

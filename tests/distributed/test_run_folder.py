@@ -10,7 +10,7 @@ from l2jax import cli
 from l2jax.errors import SweepWarning
 from l2jax.run.options import RunOptions
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly", "not_drawn")
+pytestmark = pytest.mark.usefixtures("not_drawn")
 
 OPTIONS = {"batch_size": 16, "train_size": 40, "val_size": 32, "trials_at_once": 2, "keep": "all"}
 
