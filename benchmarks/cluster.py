@@ -46,7 +46,7 @@ STRENGTHS = "0 log:1e-4:1e-1:7"
 
 def rate(rounds: int) -> None:
     """Trial-examples/s with evaluation, 64 trials, from when all chunks have finished an epoch until the first ends."""
-    config = l2jax.SweepConfig(l2=STRENGTHS, seeds=8, epochs=20)
+    config = l2jax.SweepConfig(l2=STRENGTHS, seeds=8, epochs=10)
     data = l2jax.load_dataset(config.dataset)
     start = time.perf_counter()
     ratios = []
@@ -116,8 +116,8 @@ def kills(number: int) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "network.py").write_text(NETWORK)
-        words = f"--l2 {STRENGTHS} --seeds 4 --epochs 3000 --train-size 64 --val-size 64 --trials-at-once 8".split()
-        words += ["--model", f"{folder}/network.py:Linear", "--checkpoint-minutes", "0"]
+        words = f"--l2 {STRENGTHS} --seeds 4 --epochs 400 --train-size 64 --val-size 64 --trials-at-once 8".split()
+        words += ["--model", f"{folder}/network.py:Linear", "--checkpoint-minutes", "0.02"]
         assert _command(*words, "--run-dir", folder / "alone").wait() == 0
         expected = (folder / "alone" / "results.nc").read_bytes()
         for run in range(number):
