@@ -52,8 +52,10 @@ class Storage:
     @property
     def folder(self) -> Path | None:
         """The folder, where it is one of this machine's file system."""
+        from fsspec.implementations.local import LocalFileSystem
+
         file_system, path = self._place
-        return Path(path) if "file" in _protocols(file_system) else None
+        return Path(path) if isinstance(file_system, LocalFileSystem) else None
 
     def __truediv__(self, name: str) -> Storage:
         return Storage(f"{self.address.rstrip('/')}/{name}")
@@ -87,10 +89,6 @@ class Storage:
         for path, facts in found.items():
             name = PurePosixPath(path).relative_to(root)
             if len(name.parts) == depth and name.match(pattern):
-                facts = {
-                    key: facts.get(key)
-                    for key in ("size", "mtime", "LastModified", "ETag", "etag", "updated", "created")
-                }
                 versions[str(name)] = facts
         return versions
 
@@ -140,8 +138,3 @@ class Archives:
 
 def _file_name(number: int) -> str:
     return f"{number:06}.zip"
-
-
-def _protocols(file_system: Any) -> tuple[str, ...]:
-    protocol = file_system.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

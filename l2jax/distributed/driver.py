@@ -62,10 +62,10 @@ class Driver:
     def restore(self) -> None:
         """Takes up what is in the storage. Trials that were trained further elsewhere are not taken from there."""
         ledger = self.sweep.ledger
-        if self.storage.exists(INSTRUCTIONS) and (
-            description := json.loads(self.storage.read(INSTRUCTIONS))["description"]
-        ):
-            self.sweep.reproduce(description, self.workers.devices)
+        if self.storage.exists(INSTRUCTIONS):
+            description = json.loads(self.storage.read(INSTRUCTIONS))["description"]
+            if description:  # the driver lived long enough to have a plan
+                self.sweep.reproduce(description, self.workers.devices)
         for name, indices, part in read_stored(self.sweep, self.storage, self._warn):
             rows = list(indices)
             if (part.epochs_done < ledger.epochs_done[rows]).any() or not part.epochs_done.any():
@@ -100,7 +100,7 @@ class Driver:
         words = plan, instructions, sweep.dataset, num_trials, memory_share
         computation = _again_if_lost(lambda: workers.executor.submit(*words).result())
         sweep.computation = computation
-        self.instructions = instructions._replace(computation=sweep.computation, description=sweep.description())
+        self.instructions = instructions._replace(computation=computation, description=sweep.description())
         self.instructions.announce()
         taken = {index for task in self.tasks for index in task.indices}
         for task in new_tasks(sweep, computation.trials_at_once, taken):

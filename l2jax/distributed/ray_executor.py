@@ -17,6 +17,7 @@ from typing import Any
 
 from l2jax.data.dataset import Dataset
 from l2jax.distributed.workers import Workers
+from l2jax.engine.devices import usable_cores
 from l2jax.errors import InvalidInputError, SweepWarning, reason
 
 # Ray takes half a second to import, and is of the extra "ray".
@@ -130,10 +131,9 @@ def _call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def _connect(ray: ModuleType, address: str, num_cpus: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == LOCAL:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         with _on_loopback(ray):
-            ray.init(address="local", num_cpus=num_cpus or cores, include_dashboard=False, **quiet)
+            ray.init(address="local", num_cpus=num_cpus or usable_cores(), include_dashboard=False, **quiet)
         return
     try:
         host, _, port = address.rpartition(":")

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -30,13 +29,11 @@ class Task:
     Attributes:
       name: of its folder.
       indices: its trials.
-      future: of the worker that has it.
       failures: in a row, without an epoch between.
     """
 
     name: str
     indices: tuple[int, ...]
-    future: Future | None = None
     failures: int = 0
 
 

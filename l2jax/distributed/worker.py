@@ -106,7 +106,7 @@ def train(instructions: Instructions, dataset: Dataset, name: str, indices: Sequ
     started = time.monotonic()
     with _recorded() as lines:
         sweep = _sweep(instructions, dataset)
-        before = dict(sweep.seconds)
+        compiled_before = sweep.seconds["compiling"]
         part = sweep.part(indices)
         checkpoints = Checkpoints(Archives(instructions.storage / name))
         for snapshot, _ in checkpoints.load(part.check_snapshot, _warn):
@@ -115,7 +115,7 @@ def train(instructions: Instructions, dataset: Dataset, name: str, indices: Sequ
             sweep.computation = instructions.computation
             part.compiled, part.computation = sweep.compile(), sweep.computation
             _train(part, instructions, instructions.storage / name, checkpoints, started)
-    compiling = sweep.seconds["compiling"] - before["compiling"]
+    compiling = sweep.seconds["compiling"] - compiled_before
     return Report(part.ledger, _device(part), part.seconds | {"compiling": compiling}, tuple(lines))
 
 
@@ -144,13 +144,11 @@ _SWEEPS: dict[str, Sweep] = {}
 def _sweep(instructions: Instructions, dataset: Dataset) -> Sweep:
     if instructions.key not in _SWEEPS:
         if not instructions.is_announced():
-            raise InvalidInputError(
-                "storage", instructions.storage.address, f"{ACCEPTED}; {platform.node()} does not see it"
-            )
+            accepted = f"{ACCEPTED}; {platform.node()} does not see it"
+            raise InvalidInputError("storage", instructions.storage.address, accepted)
+        config = dataclasses.replace(instructions.config, devices=instructions.devices)
         _SWEEPS.clear()
-        _SWEEPS[instructions.key] = Sweep(
-            dataclasses.replace(instructions.config, devices=instructions.devices), dataset, **instructions.functions
-        )
+        _SWEEPS[instructions.key] = Sweep(config, dataset, **instructions.functions)
     return _SWEEPS[instructions.key]
 
 

@@ -16,6 +16,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 PER_TRIAL, SHARED = PartitionSpec("trial"), PartitionSpec()
 
 
+def usable_cores() -> int:
+    """The number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_every_core(num_cores: int | None = None) -> None:
     """Makes each CPU core, or this many of them, a JAX device, unless JAX has started or was configured before.
 
@@ -23,7 +28,7 @@ def use_every_core(num_cores: int | None = None) -> None:
     """
     if jax.config.values["jax_num_cpu_devices"] > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     cores = min(cores, num_cores or cores)
     # Without it, XLA splits single operations among as many threads as there are cores, however few its devices.
     os.environ.setdefault("NPROC", str(cores))

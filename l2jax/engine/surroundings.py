@@ -26,7 +26,7 @@ def own_jax() -> Iterator[None]:
     """Sets aside what a person set for their own program, as far as it would change what the engine computes.
 
     Results are those of float32, of compiled programs, and of one generator of random numbers. NaN is an outcome: of a
-    trial that diverges, and of a test part without examples.
+    trial that diverges, and of a test part without examples. `@own_jax()` makes a function run in it.
     """
     with contextlib.ExitStack() as stack:
         for setting in (
@@ -43,17 +43,6 @@ def own_jax() -> Iterator[None]:
         ):
             stack.enter_context(setting)
         yield
-
-
-def in_own_jax(function: F) -> F:
-    """A function that runs in `own_jax`."""
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with own_jax():
-            return function(*args, **kwargs)
-
-    return cast(F, run)
 
 
 def each_in_own_jax(function: F) -> F:

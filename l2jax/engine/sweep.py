@@ -31,7 +31,7 @@ from l2jax.engine.plan import Plan, make_plan
 from l2jax.engine.programs import spare_outputs
 from l2jax.engine.setup import make_setup
 from l2jax.engine.snapshot import Snapshot, check_snapshot, restore_snapshot, restore_state, take_rows, take_snapshot
-from l2jax.engine.surroundings import each_in_own_jax, in_own_jax
+from l2jax.engine.surroundings import each_in_own_jax, own_jax
 from l2jax.engine.tuning import Tuning
 from l2jax.errors import SweepWarning
 from l2jax.network.model import ModelFn
@@ -70,7 +70,7 @@ class Sweep(OldNames):
       InputError: for a config, data set and model that do not go together.
     """
 
-    @in_own_jax
+    @own_jax()
     def __init__(
         self,
         config: SweepConfig,
@@ -94,7 +94,7 @@ class Sweep(OldNames):
         self.storage: str | None = None
         self.seconds = {"compiling": 0.0, "training": 0.0, "evaluating": 0.0}
 
-    @in_own_jax
+    @own_jax()
     def compile(self, num_trials: int | None = None, memory_share: float = 1.0) -> Plan:
         """Plans how many trials the memory holds at once, and compiles for them. A second call returns the same.
 
@@ -227,7 +227,7 @@ class Sweep(OldNames):
         unfinished = self.ledger.unfinished().items()
         return sum(math.ceil(len(indices) / at_once) * (self.config.epochs - done) for done, indices in unfinished)
 
-    @in_own_jax
+    @own_jax()
     def results(self) -> Results:
         """The results of the epochs that are complete. The test set is evaluated after the last of them.
 
@@ -245,24 +245,24 @@ class Sweep(OldNames):
         others = {"program_sha256": self.program_sha256, "storage": self.storage}
         return describe(self.setup, self.computation, self.seconds) | others
 
-    @in_own_jax
+    @own_jax()
     def identify(self) -> None:
         """Adds to the description what tells a person's own network and optimizer from others."""
         self.program_sha256 = program_digests(self.setup)
 
-    @in_own_jax
+    @own_jax()
     def snapshot(self) -> Snapshot:
         """A snapshot of the chunk that trained last. Save it before the next epoch, which may reuse its memory."""
         assert self.chunk, "no epoch is complete"
         state = on_devices.state_on_host(self.chunk)
         return take_snapshot(self.ledger, self.chunk.indices, self.setup.trials, state)
 
-    @in_own_jax
+    @own_jax()
     def check_snapshot(self, snapshot: Snapshot) -> None:
         """Raises ValueError for a snapshot, of arrays or their shapes, that `restore` could not take."""
         check_snapshot(snapshot, like=abstract_state(self.setup), ledger=self.ledger)
 
-    @in_own_jax
+    @own_jax()
     def restore(self, snapshot: Snapshot) -> None:
         """Restores a snapshot. Trials that are as far, or further, are skipped.
 

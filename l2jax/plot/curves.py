@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from l2jax.plot.legend import strength_legend, strength_styles
 from l2jax.plot.spread import draw_spread
 from l2jax.plot.strengths import log_limits
-from l2jax.plot.style import CROSS, StyledFigure, axis_label, finish, in_own_style, spread_drawn
+from l2jax.plot.style import CROSS, StyledFigure, axis_label, finish, own_style, spread_drawn
 from l2jax.results import words
 from l2jax.results.comparisons import by_strength
 from l2jax.results.metrics import METRICS
@@ -23,7 +23,7 @@ from l2jax.results.results import Results
 from l2jax.results.spread import LINES, QUANTILES, is_large, spread, strength_groups, trials_by_strength
 
 
-@in_own_style
+@own_style()
 def loss_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """Training and validation loss (cross-entropy) over epochs, one line per strength.
 
@@ -40,7 +40,7 @@ def loss_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     return _curves(results, panels, label=axis_label(METRICS["val_loss"]), title=title, axes=axes)
 
 
-@in_own_style
+@own_style()
 def objective_curves(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """Cross-entropy plus penalty over epochs: what training lowers, and what Keras calls loss and val_loss.
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from l2jax.config import hyperparameter as known
-from l2jax.plot.style import CROSS, StyledFigure, axis_label, in_own_style, trials_drawn
+from l2jax.plot.style import CROSS, StyledFigure, axis_label, own_style, trials_drawn
 from l2jax.results import words
 from l2jax.results.metrics import METRICS
 from l2jax.results.results import Results
@@ -25,7 +25,7 @@ LARGEST = (14.0, 9.0)
 MOST_TICKS = 12
 
 
-@in_own_style
+@own_style()
 def heat_map(
     results: Results, hyperparameter: str = "learning_rate", *, ax: Axes | None = None, other: str | None = None
 ) -> Figure:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from l2jax.plot.legend import strength_legend, strength_styles
-from l2jax.plot.style import StyledFigure, finish, in_own_style, trials_drawn
+from l2jax.plot.style import StyledFigure, finish, own_style, trials_drawn
 from l2jax.results import words
 from l2jax.results.comparisons import magnitude_shares
 from l2jax.results.metrics import MAGNITUDE_EDGES
@@ -22,7 +22,7 @@ from l2jax.results.results import Results
 MOST_STRENGTHS, MOST_COLUMNS = 5, 3
 
 
-@in_own_style
+@own_style()
 def kernel_magnitudes(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """Histograms of the magnitudes of each layer's kernel values at the end of training, one line per strength.
 

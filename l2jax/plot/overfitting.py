@@ -20,7 +20,7 @@ from l2jax.plot.style import (
     StyledFigure,
     axis_label,
     finish,
-    in_own_style,
+    own_style,
     say_that_all_diverged,
     spread_drawn,
 )
@@ -32,7 +32,7 @@ from l2jax.results.spread import is_large
 TITLES = {"gap": "Gap: validation minus training loss", "rise": "Rise of validation loss after its lowest epoch"}
 
 
-@in_own_style
+@own_style()
 def overfitting(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """The gap between validation and training loss, and the rise of validation loss after its lowest epoch.
 

@@ -6,10 +6,9 @@ Colours keep their order in grey and for colour-blind eyes; what matters differs
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import Iterator
+from typing import Any
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -31,25 +30,14 @@ LONGEST_LINE = 90
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 7, "markeredgewidth": 1.8, "linestyle": "", "clip_on": False}
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
 @contextlib.contextmanager
 def own_style() -> Iterator[None]:
-    """Sets a person's own style aside, such as TeX's letters, which not every machine has."""
+    """Sets a person's own style aside, such as TeX's letters, which not every machine has.
+
+    `@own_style()` makes a function draw in it.
+    """
     with matplotlib.style.context("default"):
         yield
-
-
-def in_own_style(draw: F) -> F:
-    """A function that draws in this style."""
-
-    @functools.wraps(draw)
-    def drawn(*args: Any, **kwargs: Any) -> Any:
-        with own_style():
-            return draw(*args, **kwargs)
-
-    return cast(F, drawn)
 
 
 class StyledFigure(Figure):

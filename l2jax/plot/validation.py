@@ -23,7 +23,7 @@ from l2jax.plot.style import (
     StyledFigure,
     axis_label,
     finish,
-    in_own_style,
+    own_style,
     say_that_all_diverged,
     spread_drawn,
 )
@@ -34,7 +34,7 @@ from l2jax.results.results import Results
 from l2jax.results.spread import POINTS, is_large, strength_groups, trials_by_strength
 
 
-@in_own_style
+@own_style()
 def validation_curve(results: Results, axes: Sequence[Axes] | None = None) -> Figure:
     """Validation loss, its gap to training loss, and accuracy at the last epoch, against the strength.
 

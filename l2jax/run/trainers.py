@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Iterator
@@ -133,15 +134,13 @@ def _restore(sweep: Sweep, run_dir: Path, places: list[Checkpoints]) -> None:
         warnings.warn(line, SweepWarning, stacklevel=2)
 
     check_continues(read_description(run_dir), sweep.description())
-    is_latest = True
-    for checkpoints in places:
-        for snapshot, description in checkpoints.load(sweep.check_snapshot, warn):
-            sweep.config.check_extends(SweepConfig(**description["sweep"]))
-            check_continues(description, sweep.description())
-            if is_latest:
-                is_latest = False
-                sweep.reproduce(description)
-                for name, version in sweep.description()["versions"].items():
-                    if (before := description["versions"].get(name)) != version:
-                        warn(f"{name} {before} before, {version} now: the last digits may differ")
-            sweep.restore(snapshot)
+    stored = itertools.chain.from_iterable(place.load(sweep.check_snapshot, warn) for place in places)
+    for age, (snapshot, description) in enumerate(stored):
+        sweep.config.check_extends(SweepConfig(**description["sweep"]))
+        check_continues(description, sweep.description())
+        if age == 0:
+            sweep.reproduce(description)
+            for name, version in sweep.description()["versions"].items():
+                if (before := description["versions"].get(name)) != version:
+                    warn(f"{name} {before} before, {version} now: the last digits may differ")
+        sweep.restore(snapshot)
