@@ -31,6 +31,11 @@ class Operation(NamedTuple):
     def operands(self) -> list[str]:
         return re.findall(r"%([\w.\-]+)", self.rest.split("), ")[0])
 
+    @property
+    def output(self) -> str:
+        """The shape of what it computes: without the memory that a library works in, bytes without a meaning."""
+        return re.sub(r", s8\[\d+\]", "", self.shape) if self.opcode == "custom-call" else self.shape
+
     def attribute(self, name: str) -> str:
         """The computation that an attribute names; empty if there is no such attribute."""
         found = re.search(rf"\b{name}=%?([\w.\-]+)", self.rest)
@@ -117,7 +122,7 @@ def _loop(loop: Operation, program: dict[str, list[Operation]]) -> Loop:
         inside["dot"] + inside["convolution"] + len(libraries),
         len(selects),
         len(launched) - len(work),
-        sum(size(op.shape) for op in work),
+        sum(size(op.output) for op in work),
         sum(size(shapes.get(operand, "")) for op in work for operand in op.operands),
-        sorted(((size(op.shape), op.kind, op.shape.split("{")[0]) for op in work), reverse=True)[:10],
+        sorted(((size(op.output), op.kind, op.output.split("{")[0]) for op in work), reverse=True)[:10],
     )

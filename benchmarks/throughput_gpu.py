@@ -13,10 +13,12 @@ import argparse
 import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+from peers.peer import Job
 from side_by_side.gpu import TINY, GpuPlan, one_hundred_trials, other_sizes
 from side_by_side.machine import machine
 from side_by_side.record import Measured
@@ -42,7 +44,21 @@ def lines_of(measured: Measured, plan: GpuPlan) -> list[str]:
     lines += peers_table(measured)
     if measured.group.comparisons:
         lines += ["", *ratios_table(measured.comparisons)]
+    lines += ["", *limits_of_memory(measured)]
     return [*lines, "", *(f"{row.name} failed: {row.failed}" for row in measured.rows.values() if row.failed)]
+
+
+def limits_of_memory(measured: Measured) -> list[str]:
+    """What share of the rate that the device's memory would allow each row of l2jax reaches."""
+    lines, copy_rate = [], max((row.copy_rate or 0 for row in measured.rows.values()), default=0)
+    for row in measured.rows.values():
+        if row.step_bytes and row.rates and copy_rate:
+            seconds, taken = row.step_bytes / copy_rate, row.trials * Job.batch_size / statistics.median(row.rates)
+            lines.append(
+                f"{row.name}: a step takes {1e3 * taken:.2f} ms; at {copy_rate / 1e12:.2f} TB/s, its"
+                f" {row.step_bytes / 1e6:,.0f} MB would take {1e3 * seconds:.2f} ms, {seconds / taken:.0%}."
+            )
+    return lines
 
 
 def main() -> None:

@@ -297,8 +297,10 @@ def test_time_of_an_operation_excludes_those_inside_it():
         event("dot", 1, 4.0, 2.0),
         event("add", 1, 10.0, 1.0),
         event("while", 2, 1.5, 4.0),
+        event("copy", 3, 1.0, 3.0),
+        event("dot", 3, 3.5, 2.0),  # on a GPU: begins a little early
     ]
-    assert profile_step.self_times(events) == {"while": 9.0, "dot": 5.0, "add": 1.0}
+    assert profile_step.self_times(events) == {"while": 9.0, "dot": 7.0, "add": 1.0, "copy": 3.0}
 
 
 def test_operations_are_traced_to_their_line_of_source(tmp_path):

@@ -23,7 +23,8 @@ def main() -> None:
     state = init(jax.random.split(jax.random.key(0), len(job.l2)))
     l2 = jnp.asarray(job.l2)
     loss = functools.partial(flax_training.loss, network=network)
-    losses_of_all = jax.jit(jax.vmap(loss, in_axes=(0, None, None)))
+    # One trial at a time: the activations of all on all images would not fit a GPU.
+    losses_of_all = jax.jit(lambda state, *data: jax.lax.map(lambda trial: loss(trial, *data), state))
 
     def epoch(state: Any, images: jax.Array, labels: jax.Array, batches: Any) -> Any:
         def step(state: Any, batch: jax.Array) -> tuple[Any, None]:

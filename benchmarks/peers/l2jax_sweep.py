@@ -5,6 +5,9 @@ On a GPU, variants are precisions: "tf32", "float32", "bfloat16".
 
 from __future__ import annotations
 
+import functools
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +16,9 @@ from flax_networks import NETWORKS
 from peer import read_job, serve
 
 import l2jax
+
+sys.path.append(str(Path(__file__).parents[1]))
+from hlo import loops
 
 
 def main() -> None:
@@ -45,7 +51,16 @@ def main() -> None:
         return {
             "seconds": sweep.seconds["training"] - before,
             "compile_seconds": sweep.seconds["compiling"],
+            "step_bytes": step_bytes(),
         }
+
+    @functools.cache
+    def step_bytes() -> int:
+        """What a step writes, and reads at most, on a GPU, where all trials take it at once; 0 elsewhere."""
+        if jax.devices()[0].platform != "gpu":
+            return 0
+        step, *_ = loops(sweep.compile().fit.programs.train_epoch.as_text())
+        return step.written + step.read
 
     def losses() -> dict[str, Any]:
         return {"losses": last_losses}

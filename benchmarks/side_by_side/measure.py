@@ -69,6 +69,7 @@ def _train(peer: Peer, processes: PeerProcesses, row: Row, examples: int) -> Non
     with _recorded_failure(row):
         answer = processes.ask(f"train {peer.epochs}")
         row.peak_memory = answer["peak_memory"]
+        row.step_bytes, row.copy_rate = answer.get("step_bytes"), answer.get("copy_rate")
         if "flops_per_second" in answer:
             row.rates.append(answer["flops_per_second"] / flops_per_example())
         else:

@@ -22,6 +22,8 @@ class Row:
       compile_seconds: of these, compilation, if the peer says so.
       losses: (strengths, seeds), the training loss after the warm-up; None for a single trial.
       peak_memory: bytes, in all its processes.
+      step_bytes: what a step of l2jax on a GPU writes, and reads at most.
+      copy_rate: bytes per second that a copy in a GPU's memory reads and writes.
       skipped: why it was not measured.
       failed: the error that ended it.
     """
@@ -33,6 +35,8 @@ class Row:
     compile_seconds: float | None = None
     losses: list[list[float]] | None = None
     peak_memory: float | None = None
+    step_bytes: float | None = None
+    copy_rate: float | None = None
     skipped: str = ""
     failed: str = ""
 

@@ -147,7 +147,7 @@ class Sweep(OldNames):
             indices = tuple(unfinished[: plan.trials_at_once].tolist())
             try:
                 yield from self._train(self._start(indices, plan), plan, profile)
-            except jax.errors.JaxRuntimeError as error:
+            except RuntimeError as error:  # JAX's own name for it is gone when Python ends and closes this
                 if "RESOURCE_EXHAUSTED" not in str(error) or len(indices) <= self.setup.mesh.size:
                     raise
                 self._set_aside()

@@ -22,12 +22,26 @@ from l2jax.rewrite.windows import Pair, pad
 
 def conv_bias_relu_max_pool(pooling: JaxprEqn, made: Made, *, lowering: Lowering) -> Array | None:
     """The pattern that ends with `reduce_window_max`; None where something else comes before it."""
+    size = tuple(n // 2 for n in made.value(pooling.invars[0]).shape[1:3])
+    return _pooled(pooling, made, size, lowering)
+
+
+def _pooled(pooling: JaxprEqn, made: Made, size: tuple[int, ...], lowering: Lowering) -> Array | None:
+    """The first rows and columns of the output, as many as `size` says: (B, h, w, O)."""
     matched = match(pooling, made)
     if matched is None:
         return None
-    x_BHWC = pad(matched.x_BHWC, matched.padding)
+    # What only an odd last row or column would be computed from, which pooling drops, is not computed either.
+    rows, cols = (2 * n + k - 1 for n, k in zip(size, matched.kernel_KKCO.shape[:2], strict=True))
+    x_BHWC = None
+    if matched.before and not any(map(any, matched.padding)):
+        x_BHWC = _pooled(matched.before, made, (rows, cols), lowering)
+    if x_BHWC is None:
+        x_BHWC = pad(matched.x_BHWC, matched.padding)[:, :rows, :cols]
     if matched.kernel_KKCO[..., 0].size <= lowering.few_products:
-        return multiply_add_pool(x_BHWC, matched.kernel_KKCO, matched.bias_O)
+        # Kept: otherwise images would be looked up and scaled again wherever a window reads them.
+        x_BHWC = lax.optimization_barrier(x_BHWC)
+        return multiply_add_pool(x_BHWC, matched.kernel_KKCO, matched.bias_O, lowering.dtype, matched.precision)
     out = convolve_blocks(x_BHWC, matched.kernel_KKCO, lowering.dtype, matched.precision)
     return pooled_blocks(out, matched.bias_O)
 
