@@ -105,8 +105,17 @@ def loops(text: str) -> list[Loop]:
     return sorted(found, key=lambda loop: -loop.written)
 
 
+def _bound(condition: list[Operation]) -> re.Match[str] | None:
+    """The constant that a counter is compared with, which is the number of trips; on TPUs nothing else says it."""
+    ((compare,), operations) = condition[-1:], {operation.name: operation for operation in condition}
+    if compare.opcode == "fusion" or "direction=LT" not in compare.rest:
+        return None
+    bounds = [operations[name] for name in compare.operands if operations[name].opcode == "constant"]
+    return re.match(r"\((\d+)\)", bounds[0].rest) if bounds else None
+
+
 def _loop(loop: Operation, program: dict[str, list[Operation]]) -> Loop:
-    trips = re.search(r'"known_trip_count":\{"n":"?(\d+)', loop.rest)
+    trips = re.search(r'"known_trip_count":\{"n":"?(\d+)', loop.rest) or _bound(program[loop.attribute("condition")])
     body = program[loop.attribute("body")]
     shapes = {operation.name: operation.shape for operation in body}
     launched = [operation for operation in body if operation.opcode not in NOTHING]

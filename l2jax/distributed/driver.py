@@ -65,7 +65,7 @@ class Driver:
         if self.storage.exists(INSTRUCTIONS):
             description = json.loads(self.storage.read(INSTRUCTIONS))["description"]
             if description:  # the driver lived long enough to have a plan
-                self.sweep.reproduce(description, self.workers.devices)
+                self.sweep.reproduce(description, self.workers.devices or description["num_devices"])
         for name, indices, part in read_stored(self.sweep, self.storage, self._warn):
             rows = list(indices)
             if (part.epochs_done < ledger.epochs_done[rows]).any() or not part.epochs_done.any():

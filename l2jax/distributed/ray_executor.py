@@ -38,7 +38,7 @@ def ray_workers(address: str, num_cpus: int | None = None) -> Iterator[Workers]:
       num_cpus: of a cluster that is started; None: all cores.
 
     Raises:
-      InputError: if there is no Ray, or no such cluster.
+      InputError: if there is no Ray, or no such cluster, or if one that runs is to have so many CPUs.
     """
     workers = _connect_workers(address, num_cpus)
     try:
@@ -53,6 +53,8 @@ def _connect_workers(address: str, num_cpus: int | None) -> Workers:
     import ray
 
     ours = not ray.is_initialized()
+    if num_cpus and (address != LOCAL or not ours):
+        raise InvalidInputError("devices", num_cpus, "none with a cluster that runs: each worker has one device")
     if ours:
         _connect(ray, address, num_cpus)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -131,6 +131,8 @@ def _train(part: Sweep, instructions: Instructions, folder: Storage, checkpoints
         if complete or stop or now - saved >= 60 * instructions.checkpoint_minutes:
             checkpoints.save(Checkpoint(part.snapshot(), instructions.description))
             saved = now
+        if stop:
+            part.ledger = part.tested_ledger()
         # After the checkpoint: whoever reads that the chunk is complete finds its parameters.
         folder.write(NAME, ledger_file(part.setup.trials, part.ledger))
         if stop:

@@ -234,11 +234,16 @@ class Sweep(OldNames):
         Raises:
           ValueError: if no epoch is complete.
         """
-        ledger = self.ledger
-        if self.chunk and self.compiled and not ledger.tested[list(self.chunk.indices)].all():
-            ledger = copy.deepcopy(ledger)  # the test of an unfinished trial is not kept
-            ledger.add_test(self.chunk.indices, self._test(self.chunk, self.compiled))
-        return collect(ledger, self.axes, self.setup.layers, self.description())
+        return collect(self.tested_ledger(), self.axes, self.setup.layers, self.description())
+
+    @own_jax()
+    def tested_ledger(self) -> Ledger:
+        """The ledger with the chunk at hand tested; of unfinished trials, that is not kept."""
+        if not self.chunk or not self.compiled or self.ledger.tested[list(self.chunk.indices)].all():
+            return self.ledger
+        ledger = copy.deepcopy(self.ledger)
+        ledger.add_test(self.chunk.indices, self._test(self.chunk, self.compiled))
+        return ledger
 
     def description(self) -> dict[str, Any]:
         """Everything that a reader of the results needs to run the sweep again; JSON values."""

@@ -1,5 +1,6 @@
 """A driver and workers train what one process does, bitwise, whatever fails on the way."""
 
+import dataclasses
 from concurrent.futures.process import BrokenProcessPool
 
 import jax
@@ -153,6 +154,21 @@ def test_a_broken_pool_loses_nothing_that_is_done(tmp_path, expected):
     assert_same_outcome(again, expected)
 
 
+def assert_tested(driver, trials):
+    """The trials have test metrics, as they have where one process was stopped at the same epochs; others have none."""
+    if not trials:
+        return
+    data = driver.sweep.results().data
+    test = data["test_loss"].values.ravel()
+    assert set(np.flatnonzero(np.isfinite(test))) == trials
+    epochs_done = driver.sweep.ledger.epochs_done
+    for number in set(epochs_done[list(trials)].tolist()):
+        sweep = tiny_run.sweep(dataclasses.replace(tiny_run.CONFIG, epochs=number))
+        assert sum(1 for _ in sweep.epochs())
+        rows = [index for index in trials if epochs_done[index] == number]
+        np.testing.assert_array_equal(test[rows], sweep.results().data["test_loss"].values.ravel()[rows])
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4])
 def test_a_sweep_that_was_stopped_is_continued(tmp_path, expected, epochs, trained):
     stopped = make_driver(tmp_path)
@@ -166,6 +182,7 @@ def test_a_sweep_that_was_stopped_is_continued(tmp_path, expected, epochs, train
         patch.setattr(Storage, "exists", exists)
         done = [(record.number, record.indices) for record in stopped.epochs()]
     assert not stopped.lost
+    assert_tested(stopped, {index for _, indices in done for index in indices})
     again = make_driver(tmp_path)
     again.restore()
     assert done + train(again) == EPOCHS

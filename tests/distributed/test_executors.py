@@ -58,6 +58,7 @@ def test_jobs_of_submitit_in_a_run_folder(tmp_path, expected, not_drawn, monkeyp
     [
         ({"storage": "s3://bucket"}, "storage: got s3://bucket; accepted: none without ray or an executor"),
         ({"executor": 1, "ray": "auto"}, "executor: got 1; accepted: none with ray"),
+        ({"ray": "127.0.0.1:1", "devices": 2}, "devices: got 2; accepted: none with a cluster that runs"),
         ({"ray": "127.0.0.1:1"}, "ray: got 127.0.0.1:1; accepted: the address of a Ray cluster that runs"),
         (
             {"executor": 1, "storage": "nothing://x"},

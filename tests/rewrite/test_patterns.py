@@ -14,7 +14,7 @@ from l2jax.rewrite.fused import Lowering
 from l2jax.rewrite.interpreter import rewrite
 from l2jax.rewrite.platforms import rules_for
 
-PATTERN_ALONE = rules_for("tpu")
+PATTERN_ALONE = rules_for("cpu")._replace(primitives={})
 
 
 def normal(seed, *shape):
@@ -111,3 +111,20 @@ def test_bfloat16_rounds_the_inputs_of_products():
     rounded = jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16).astype(jnp.float32), (params, x))
     np.testing.assert_allclose(rewrite(f, rules)(params, x), f(*rounded), rtol=1e-5, atol=1e-6)
     assert rewrite(f, rules)(params, x).dtype == jnp.float32
+
+
+def test_on_tpus_networks_stay_as_they_are():
+    f, params = nnx_function(Twice(nnx.Rngs(0)))
+    x = normal(2, 3, 11, 11, 2)
+    assert str(jax.make_jaxpr(rewrite(f, rules_for("tpu")))(params, x)) == str(jax.make_jaxpr(f)(params, x))
+
+
+def test_on_tpus_convolutions_take_rounded_inputs():
+    f, params = nnx_function(Layer(nnx.Rngs(0)))
+    x = normal(2, 3, 11, 11, 2)
+    ours = rewrite(f, rules_for("tpu", Lowering(jnp.bfloat16)))
+    rounded = jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16).astype(jnp.float32), (params, x))
+    tolerance = 2 * float(jnp.finfo(jnp.bfloat16).eps)
+    assert_close(plain.jit(ours)(params, x), plain.jit(f)(*rounded), tolerance)
+    grads = [plain.jit(jax.grad(lambda params, x, g=g: jnp.sin(g(params, x)).sum())) for g in (ours, f)]
+    assert_close(grads[0](params, x), grads[1](*rounded), 4 * tolerance)
