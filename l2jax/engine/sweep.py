@@ -25,7 +25,7 @@ from l2jax.engine.describe import Computation, describe, described_computation, 
 from l2jax.engine.devices import put_per_trial
 from l2jax.engine.digest import program_digests
 from l2jax.engine.grid import find_trials, tree_stack, tree_take, tree_unstack
-from l2jax.engine.ledger import EpochRecord, new_ledger
+from l2jax.engine.ledger import EpochRecord, Ledger, new_ledger
 from l2jax.engine.old_names import OldNames
 from l2jax.engine.plan import Plan, make_plan
 from l2jax.engine.programs import spare_outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import cast
 
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import LogLocator
 
 from l2jax.config import hyperparameter as known
 from l2jax.plot.style import CROSS, StyledFigure, axis_label, own_style, trials_drawn
@@ -23,6 +25,8 @@ MOST_CELLS_WITH_NUMBERS, MOST_COLUMNS_WITH_NUMBERS = 150, 20
 LARGEST = (14.0, 9.0)
 """Of a figure, in inches."""
 MOST_TICKS = 12
+WIDE = 3.0
+"""A highest loss over the lowest from which on not every digit has room beside the colour bar."""
 
 
 @own_style()
@@ -89,8 +93,8 @@ def _tables(results: Results, hyperparameter: str, fixed: dict[str, float]) -> t
 
 def _ticks(values: np.ndarray) -> tuple[list[int], list[str]]:
     """Places of the values that get a label, and these labels: of all, or of some at equal distances."""
-    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_TICKS)).round().astype(int))
-    return places.tolist(), [words.number(value) for value in values[places]]
+    places = range(0, len(values), math.ceil(len(values) / MOST_TICKS))
+    return list(places), [words.number(values[place]) for place in places]
 
 
 def _draw(ax: Axes, losses: pd.DataFrame, diverged: pd.DataFrame, star: tuple[float, float] | None) -> None:
@@ -113,6 +117,8 @@ def _draw(ax: Axes, losses: pd.DataFrame, diverged: pd.DataFrame, star: tuple[fl
         bar = cast(Figure, ax.figure).colorbar(image, ax=ax, label=axis_label(METRICS["val_loss"]))
         bar.ax.yaxis.set_major_formatter("{x:.3g}")
         bar.ax.yaxis.set_minor_formatter("{x:.3g}")
+        if cells.max() > WIDE * cells.min():
+            bar.ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
 
 
 def _have_numbers(losses: pd.DataFrame) -> bool:

@@ -26,12 +26,22 @@ class Made(NamedTuple):
     """What is known where an equation is evaluated.
 
     Attributes:
-      by: the equation that made a variable, for variables that are used once.
+      by: the equation that made a variable.
+      uses: how often a variable is used.
       value: of a variable or literal.
     """
 
     by: Mapping[Any, JaxprEqn]
+    uses: Mapping[Any, int]
     value: Callable[[Any], Any]
+
+    def equation(self, atom: Any) -> JaxprEqn | None:
+        """The equation that made a variable; None for literals and arguments."""
+        return None if isinstance(atom, Literal) else self.by.get(atom)
+
+    def only_for(self, atom: Any) -> JaxprEqn | None:
+        """The same, if nothing else uses what it made."""
+        return None if isinstance(atom, Literal) or self.uses[atom] > 1 else self.by.get(atom)
 
 
 Pattern = Callable[[JaxprEqn, Made], Array | None]
@@ -75,7 +85,7 @@ def _evaluate(rules: Rules, closed: ClosedJaxpr, args: Sequence[Any]) -> list[An
         for atom in atoms
         if not isinstance(atom, Literal)
     )
-    made = Made({var: eqn for eqn in jaxpr.eqns for var in eqn.outvars if uses[var] == 1}, value)
+    made = Made({var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}, uses, value)
     for eqn in jaxpr.eqns:
         # Errors, profiles and compiled programs name the line of the network that an equation comes from.
         name_stack = source_info_util.current_name_stack() + eqn.source_info.name_stack

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.extend.core import JaxprEqn, Literal
+from jax.extend.core import JaxprEqn
 
 from l2jax.rewrite.fused import Lowering, conv_relu_max_pool
 from l2jax.rewrite.interpreter import Made
@@ -75,11 +75,11 @@ def match(pooling: JaxprEqn, made: Made) -> Matched | None:
     """What an equation ends, if that is 2x2 max-pooling of the ReLU of a convolution plus bias."""
     if pooling.primitive.name != "reduce_window_max" or not _has(pooling, POOLING):
         return None
-    relu = made.by.get(pooling.invars[0])
-    addition = made.by.get(relu.invars[0]) if relu and _is_relu(relu) else None
-    if addition is None or addition.primitive.name != "add" or any(isinstance(a, Literal) for a in addition.invars):
+    relu = made.only_for(pooling.invars[0])
+    addition = made.only_for(relu.invars[0]) if relu and _is_relu(relu) else None
+    if addition is None or addition.primitive.name != "add":
         return None
-    terms = {eqn.primitive.name: eqn for atom in addition.invars if (eqn := made.by.get(atom))}
+    terms = {eqn.primitive.name: eqn for atom in addition.invars if (eqn := made.only_for(atom))}
     if terms.keys() != {"conv_general_dilated", "reshape"} or not _has(terms["conv_general_dilated"], CONVOLUTION):
         return None
     image, *_ = terms["conv_general_dilated"].invars
@@ -87,7 +87,7 @@ def match(pooling: JaxprEqn, made: Made) -> Matched | None:
     bias_O = made.value(terms["reshape"].invars[0])
     if bias_O.shape != kernel_KKCO.shape[-1:] or any(a.dtype != jnp.float32 for a in (x_BHWC, kernel_KKCO, bias_O)):
         return None
-    params, before = terms["conv_general_dilated"].params, None if isinstance(image, Literal) else made.by.get(image)
+    params, before = terms["conv_general_dilated"].params, made.only_for(image)
     padding = tuple(map(tuple, params["padding"]))
     return Matched(x_BHWC, kernel_KKCO, bias_O, padding, params["precision"], before)
 

@@ -15,6 +15,7 @@ from l2jax.rewrite.interpreter import Rules
 from l2jax.rewrite.patterns import conv_bias_relu_max_pool
 from l2jax.rewrite.pooling import max_pool, sum_pool
 from l2jax.rewrite.product import product
+from l2jax.rewrite.softmax import softmax
 
 
 def rules_for(platform: str, lowering: Lowering = DEFAULT_LOWERING) -> Rules:
@@ -25,18 +26,18 @@ def rules_for(platform: str, lowering: Lowering = DEFAULT_LOWERING) -> Rules:
       lowering: how the products of the fused operation are computed; their type is that of dense layers, too.
     """
     primitives: dict[str, Any] = {"reduce_window_max": max_pool, "reduce_window_sum": sum_pool}
+    patterns: dict[str, Any] = {}
     if platform == "cpu":
         primitives |= {"conv_general_dilated": convolution, "dot_general": product}
-        pattern = conv_bias_relu_max_pool
+        patterns = {"reduce_window_max": functools.partial(conv_bias_relu_max_pool, lowering=lowering), "div": softmax}
     elif platform == "gpu":
         primitives |= {"conv_general_dilated": functools.partial(gpu.convolution, lowering=lowering)}
-        pattern = gpu.conv_bias_relu_max_pool
+        patterns = {"reduce_window_max": functools.partial(gpu.conv_bias_relu_max_pool, lowering=lowering)}
     else:  # A TPU's compiler does best with what it knows: other forms move one and a half to three times the bytes.
-        primitives, pattern = {}, None
+        primitives = {}
     if lowering.dtype != jnp.float32:
         primitives.setdefault("conv_general_dilated", functools.partial(_rounded_convolution, dtype=lowering.dtype))
         primitives["dot_general"] = functools.partial(_rounded_product, dtype=lowering.dtype)
-    patterns = {"reduce_window_max": functools.partial(pattern, lowering=lowering)} if pattern else {}
     return Rules(primitives, patterns)
 
 

@@ -24,7 +24,7 @@ from l2jax.errors import InputError
 ray = pytest.importorskip("ray")
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.timeout(200),
+    pytest.mark.timeout(600),
     pytest.mark.xdist_group("ray"),
     pytest.mark.filterwarnings("ignore"),
 ]
@@ -168,7 +168,7 @@ def test_a_lost_node_costs_nothing_but_time(tmp_path, workers, expected):
 
 def run_python(code):
     words = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
-    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=200)
+    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=400)
 
 
 def command(folder, *words, **options):
@@ -184,7 +184,7 @@ def command(folder, *words, **options):
     )
 
 
-def wait_for(condition, seconds=100):
+def wait_for(condition, seconds=200):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -198,13 +198,13 @@ def test_the_command_is_stopped_and_resumed(tmp_path):
     metrics = run_dir / "metrics.jsonl"
     wait_for(lambda: process.poll() is not None or (metrics.exists() and metrics.stat().st_size))
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130, err
     assert "interrupted: saved the" in err
     wait_for(lambda: not [p for p in worker_processes() if str(run_dir) in " ".join(p.info["cmdline"])])
 
     resumed = command(tmp_path, "--resume", run_dir, "--ray")
-    assert resumed.wait(timeout=200) == 0, resumed.stderr.read()
+    assert resumed.wait(timeout=400) == 0, resumed.stderr.read()
     results = l2jax.load_results(run_dir)
     data, options = l2jax.load_dataset("mnist_small"), {"train_size": 64, "val_size": 64, "trials_at_once": 2}
     expected = l2jax.sweep([0, 1e-2], 2, dataset=data, model=Tiny, epochs=NUM_EPOCHS, **options)
