@@ -4,7 +4,7 @@
     python benchmarks/cluster.py chunks [--number N]
     python benchmarks/cluster.py kills [--number N]
 
-`rate`: the built-in network, 64 trials, by turns one process with two devices and two workers of a core each. `chunks`:
+`rate`: the built-in network, 64 trials, by turns one process with two devices and two nodes of a core each. `chunks`:
 chunks of one trial with almost nothing to train, so that what is left is the overhead. `kills`: runs of the command in
 which a worker, the node or the driver is killed at a random moment; every result must be bitwise that of an undisturbed
 run, and no process may be left.
@@ -50,7 +50,7 @@ def rate(rounds: int) -> None:
     data = l2jax.load_dataset(config.dataset)
     start = time.perf_counter()
     ratios = []
-    with ray_workers("local", num_cpus=2) as workers, tempfile.TemporaryDirectory() as folder:
+    with _two_nodes() as address, ray_workers(address) as workers, tempfile.TemporaryDirectory() as folder:
         print(f"Ray started in {time.perf_counter() - start:.1f} s", flush=True)
         for number in range(rounds):
             one, several = l2jax.Sweep(config, data), l2jax.Sweep(config, data)
@@ -65,7 +65,18 @@ def rate(rounds: int) -> None:
                     f"{num_chunks} chunks: compiled in {compiled:.1f} s, {rates[-1]:,.0f} trial-examples/s", flush=True
                 )
             ratios.append(rates[1] / rates[0])
-    print(f"two workers over one process: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    print(f"two nodes over one process: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+
+
+@contextlib.contextmanager
+def _two_nodes() -> Iterator[str]:
+    """The address of a cluster on this machine whose nodes have a core each."""
+    cluster = importlib.import_module("ray.cluster_utils").Cluster(head_node_args={"num_cpus": 1}, initialize_head=True)
+    try:
+        cluster.add_node(num_cpus=1)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
 
 
 def _steady_rate(records: Iterator[EpochRecord], num_chunks: int, num_epochs: int) -> float:

@@ -7,7 +7,7 @@ both passes keep what they have computed.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,8 @@ def softmax(division: JaxprEqn, made: Made) -> Array | None:
     # Without axes of size 1, such as attention has: with five axes, XLA:CPU's sums take three times as long.
     kept = [axis for axis, size in enumerate(x.shape) if size > 1]
     squeezed = x.reshape([x.shape[axis] for axis in kept])
-    return normalised_exp(squeezed, tuple(kept.index(axis) for axis in axes if axis in kept)).reshape(x.shape)
+    out = cast(Array, normalised_exp(squeezed, tuple(kept.index(axis) for axis in axes if axis in kept)))
+    return out.reshape(x.shape)
 
 
 def _summed_axes(atom: Any, terms: Any, made: Made) -> tuple[int, ...] | None:
