@@ -101,6 +101,7 @@ def compiled(setup: Setup, devices: list[Any]) -> Programs:
         batch_size=setup.config.batch_size,
         sizes=tuple(np.unique(setup.num_examples).tolist()),
         evaluation_batch=evaluation_batch(devices[0].platform, tuning.side_by_side),
+        part_sizes=setup.part_sizes,
         mesh=mesh,
         side_by_side=tuning.side_by_side,
     )

@@ -63,6 +63,7 @@ def compile_programs(
     batch_size: int,
     sizes: tuple[int, ...],
     evaluation_batch: int,
+    part_sizes: tuple[int, ...] | None,
     mesh: Mesh,
     side_by_side: int,
 ) -> Programs:
@@ -70,13 +71,14 @@ def compile_programs(
 
     Args:
       sizes: as in `train_epoch`.
+      part_sizes: as in `evaluate`.
       side_by_side: trials that a device works on at a time, as one batch of matrix products.
     """
     init_one = functools.partial(init, network=network, optimizer=optimizer)
     functions: dict[str, Any] = {"network": network, "penalty": penalty}
     batches: dict[str, Any] = {"batch_size": batch_size, "sizes": sizes}
     train_one = functools.partial(train_epoch, optimizer=optimizer, **functions, **batches)
-    evaluate_one = functools.partial(evaluate, batch_size=evaluation_batch, **functions)
+    evaluate_one = functools.partial(evaluate, batch_size=evaluation_batch, part_sizes=part_sizes, **functions)
 
     for_all = functools.partial(for_all_trials, mesh=mesh, side_by_side=side_by_side)
     init_all = for_all(init_one, num_shared=0)

@@ -5,12 +5,18 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
+from helpers import plain
 from helpers.compare import mlp
 
 import l2jax
+from l2jax.engine.compile import tuned_network
 from l2jax.engine.sweep import Sweep
+from l2jax.engine.tuning import Tuning
+from l2jax.trial.evaluate import evaluate
+from l2jax.trial.train import Part, init
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -27,6 +33,22 @@ def test_a_step_changes_the_first_kernel_where_it_is(small):
     program = sweep_of(small, model).compile().fit.programs.train_epoch.as_text()
     assert re.findall(r"f32\[49,23\]\S* fusion\(", program)
     assert not re.findall(r"f32\[49,23\]\S* copy\(", program)
+
+
+def test_loops_of_known_length_evaluate_the_same(small):
+    """Those of accelerators."""
+    setup = sweep_of(small).setup
+    assert setup.part_sizes == tuple((np.asarray(setup.examples.parts) >= 0).sum(-1).max(-1))
+    network, trial = tuned_network(setup, Tuning(1)), jax.tree.map(lambda values: values[0], setup.trials)
+    state = init(trial, network=network, optimizer=setup.optimizer)
+    evaluations = []
+    for part_sizes in (None, setup.part_sizes):
+        options = {"network": network, "penalty": setup.penalty, "batch_size": 16, "part_sizes": part_sizes}
+        program = plain.jit(functools.partial(evaluate, **options))
+        evaluations.append([program(state, trial, np.int32(part), setup.examples) for part in Part])
+    jax.tree.map(np.testing.assert_array_equal, *evaluations)
+    text = program.lower(state, trial, np.int32(0), setup.examples).compile().as_text()
+    assert text.count(" while(") == text.count('"known_trip_count"') == len(Part)
 
 
 def test_epochs_take_the_memory_of_those_before(small):
