@@ -37,6 +37,10 @@ def shifted(x, axis=-1):
     return e / e.sum(axis, keepdims=True)
 
 
+def along_the_middle(x):
+    return shifted(x, 1)
+
+
 def unshifted(x):
     e = jnp.exp(2 * x)
     return e / e.sum((0, 2), keepdims=True)
@@ -52,7 +56,7 @@ def used_again(x):
     return e / e.sum(-1, keepdims=True) + jnp.log(e)
 
 
-@pytest.mark.parametrize("f", [shifted, functools.partial(shifted, axis=1), unshifted, all_of_it, used_again], ids=str)
+@pytest.mark.parametrize("f", [shifted, along_the_middle, unshifted, all_of_it, used_again])
 def test_values_and_gradients_equal_xla(f):
     for shape in ((4, 5, 7), (1, 5, 7), (4, 1, 1), (1, 1, 1)):
         x = normal(0, *shape)
