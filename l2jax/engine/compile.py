@@ -44,7 +44,6 @@ def rewritten(network: Network, rules: Rules) -> Network:
 
 def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
     """Compiles the programs for a number of trials."""
-    platform = setup.mesh.devices.flat[0].platform
     return compile_programs(
         put_per_trial(tree_take(setup.trials, range(num_trials)), setup.mesh, num_trials),
         setup.examples,
@@ -53,8 +52,8 @@ def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
         penalty=setup.penalty,
         batch_size=setup.config.batch_size,
         sizes=tuple(np.unique(setup.num_examples).tolist()),
-        evaluation_batch=evaluation_batch(platform, tuning.side_by_side),
-        part_sizes=None if platform == "cpu" else setup.part_sizes,
+        evaluation_batch=evaluation_batch(setup.mesh.devices.flat[0].platform, tuning.side_by_side),
+        part_sizes=setup.part_sizes,
         mesh=setup.mesh,
         side_by_side=tuning.side_by_side,
     )

@@ -63,7 +63,7 @@ def compile_programs(
     batch_size: int,
     sizes: tuple[int, ...],
     evaluation_batch: int,
-    part_sizes: tuple[int, ...] | None,
+    part_sizes: tuple[int, ...],
     mesh: Mesh,
     side_by_side: int,
 ) -> Programs:

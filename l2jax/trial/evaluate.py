@@ -48,13 +48,13 @@ def evaluate(
     network: Network,
     penalty: Penalty,
     batch_size: int,
-    part_sizes: tuple[int, ...] | None = None,
+    part_sizes: tuple[int, ...],
 ) -> Evaluation:
     """Evaluates a trial on one `Part`; loss, accuracy and ece of a part without examples are NaN.
 
     Args:
       part_sizes: the most examples that each part has. Known when this is compiled, they make a loop over batches of
-        known length for each part, which is what accelerators want; None makes one loop for all, which compiles faster.
+        known length for each part, the same for all trials: a mask leaves out what a smaller part has not.
     """
     params = evaluation_params(state.params, state.opt_state)
     indices = examples.parts[part, trial.split_index]
@@ -73,15 +73,9 @@ def evaluate(
         return loss + jnp.where(mask, losses, 0).sum(), num_correct + (mask & correct).sum(dtype=jnp.int32), calibration
 
     zeros = jnp.float32(0), jnp.int32(0), jnp.zeros((3, BINS), jnp.float32)
-    # As many batches for every trial: a mask leaves out what a smaller part has not.
-    if part_sizes is None:
-        largest = (examples.parts[part] >= 0).sum(-1, dtype=jnp.int32).max()
-        sums = lax.fori_loop(0, -(-largest // batch_size), add_batch, zeros)
-    else:
-        lengths = [math.ceil(size / batch_size) for size in part_sizes]
-        loops = [functools.partial(lax.fori_loop, 0, length, add_batch, zeros) for length in lengths]
-        sums = lax.switch(part, loops)
-    loss, num_correct, calibration = sums
+    lengths = [math.ceil(size / batch_size) for size in part_sizes]
+    loops = [functools.partial(lax.fori_loop, 0, length, add_batch, zeros) for length in lengths]
+    loss, num_correct, calibration = lax.switch(part, loops)
     ece = calibration_error(calibration)
     return Evaluation(
         loss / size,
