@@ -249,7 +249,8 @@ def test_evaluation_averages_over_the_examples_of_a_part():
     network = stateless(nnx.eval_shape(lambda: mlp(nnx.Rngs(0))))
     state = train.TrainState(plain.initial(mlp, 0), None, ())
     penalty = default_penalty(state.params, "*", with_l1=False)
-    evaluate_part = plain.jit(functools.partial(evaluate, network=network, penalty=penalty, batch_size=4))
+    options = {"network": network, "penalty": penalty, "batch_size": 4, "part_sizes": (9, 9, 0)}
+    evaluate_part = plain.jit(functools.partial(evaluate, **options))
     evaluation = evaluate_part(state, trial(l2=0.5, split_index=1), Part.VAL, examples)
     logits = np.asarray(network.apply(state.params, (), plain.as_floats(images[chosen]), False)[0], np.float64)
     np.testing.assert_allclose(evaluation.loss, plain.cross_entropy(logits, labels[chosen]), rtol=1e-6)
