@@ -29,10 +29,9 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 
 import l2jax
-from l2jax.engine.compile import tuned_network
+from l2jax.engine.compile import compile_arrays
 from l2jax.engine.devices import PER_TRIAL, SHARED
-from l2jax.engine.examples import evaluation_batch
-from l2jax.engine.programs import Programs, compile_programs
+from l2jax.engine.programs import Programs
 from l2jax.engine.setup import Setup, make_setup
 from l2jax.engine.tuning import default_tuning
 
@@ -92,19 +91,8 @@ def compiled(setup: Setup, devices: list[Any]) -> Programs:
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
     tuning = default_tuning(devices[0], len(setup.trials.seed) // len(devices))
-    return compile_programs(
-        shapes(setup.trials, PER_TRIAL),
-        shapes(setup.examples, SHARED),
-        network=tuned_network(setup._replace(mesh=mesh), tuning),
-        optimizer=setup.optimizer,
-        penalty=setup.penalty,
-        batch_size=setup.config.batch_size,
-        sizes=tuple(np.unique(setup.num_examples).tolist()),
-        evaluation_batch=evaluation_batch(devices[0].platform, tuning.side_by_side),
-        part_sizes=setup.part_sizes,
-        mesh=mesh,
-        side_by_side=tuning.side_by_side,
-    )
+    setup, examples = setup._replace(mesh=mesh), shapes(setup.examples, SHARED)
+    return compile_arrays(setup, shapes(setup.trials, PER_TRIAL), examples, tuning)
 
 
 def report(name: str, program: Any) -> Loop | None:

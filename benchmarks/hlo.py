@@ -107,8 +107,8 @@ def loops(text: str) -> list[Loop]:
 
 def _bound(condition: list[Operation]) -> re.Match[str] | None:
     """The constant that a counter is compared with, which is the number of trips; on TPUs nothing else says it."""
-    ((compare,), operations) = condition[-1:], {operation.name: operation for operation in condition}
-    if compare.opcode == "fusion" or "direction=LT" not in compare.rest:
+    compare, operations = condition[-1], {operation.name: operation for operation in condition}
+    if "direction=LT" not in compare.rest:
         return None
     bounds = [operations[name] for name in compare.operands if operations[name].opcode == "constant"]
     return re.match(r"\((\d+)\)", bounds[0].rest) if bounds else None

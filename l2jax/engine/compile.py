@@ -21,7 +21,7 @@ from l2jax.network.network import ModelState, Network, Params
 from l2jax.rewrite.fused import Lowering
 from l2jax.rewrite.interpreter import Rules, rewrite
 from l2jax.rewrite.platforms import rules_for
-from l2jax.trial.train import TrainState, init
+from l2jax.trial.train import Examples, TrainState, Trial, init
 
 
 def tuned_network(setup: Setup, tuning: Tuning) -> Network:
@@ -44,16 +44,22 @@ def rewritten(network: Network, rules: Rules) -> Network:
 
 def compile_for(setup: Setup, num_trials: int, tuning: Tuning) -> Programs:
     """Compiles the programs for a number of trials."""
+    trials = put_per_trial(tree_take(setup.trials, range(num_trials)), setup.mesh, num_trials)
+    return compile_arrays(setup, trials, setup.examples, tuning)
+
+
+def compile_arrays(setup: Setup, trials: Trial, examples: Examples, tuning: Tuning) -> Programs:
+    """Compiles the programs for these trials and examples, or for the shapes of such on devices that are not there."""
     return compile_programs(
-        put_per_trial(tree_take(setup.trials, range(num_trials)), setup.mesh, num_trials),
-        setup.examples,
+        trials,
+        examples,
         network=tuned_network(setup, tuning),
         optimizer=setup.optimizer,
         penalty=setup.penalty,
         batch_size=setup.config.batch_size,
         sizes=tuple(np.unique(setup.num_examples).tolist()),
         evaluation_batch=evaluation_batch(setup.mesh.devices.flat[0].platform, tuning.side_by_side),
-        part_sizes=setup.part_sizes,
+        part_sizes=tuple(setup.part_sizes.max(-1).tolist()),
         mesh=setup.mesh,
         side_by_side=tuning.side_by_side,
     )

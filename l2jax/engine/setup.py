@@ -45,7 +45,7 @@ class Setup(NamedTuple):
       mesh: the devices.
       examples: on the devices.
       num_examples: (T,), in the training part of each trial.
-      part_sizes: the most examples that each `Part` has.
+      part_sizes: (parts, splits), the examples that each `Part` has.
       layers: the names of the layers that have a kernel.
       num_params: of one network.
       warnings: what a person should know of the data.
@@ -63,7 +63,7 @@ class Setup(NamedTuple):
     mesh: Mesh
     examples: Examples
     num_examples: np.ndarray
-    part_sizes: tuple[int, ...]
+    part_sizes: np.ndarray
     layers: tuple[str, ...]
     num_params: int
     warnings: tuple[str, ...]
@@ -100,8 +100,8 @@ def make_setup(
     axes = config.values | {"seed": tuple(range(config.seeds)), "fold": tuple(range(config.folds))}
     trials = make_trials(axes)
     examples = make_examples(config, dataset)
-    sizes = np.count_nonzero(examples.parts >= 0, axis=-1)
-    num_examples = sizes[Part.TRAIN]
+    part_sizes = np.count_nonzero(examples.parts >= 0, axis=-1)
+    num_examples = part_sizes[Part.TRAIN]
     if config.batch_size > num_examples.min():
         accepted = f"at most the {num_examples.min()} examples of the training part"
         raise InvalidInputError("batch_size", config.batch_size, accepted)
@@ -125,7 +125,7 @@ def make_setup(
         mesh,
         examples=put_shared(examples, mesh),
         num_examples=num_examples[trials.split_index],
-        part_sizes=tuple(sizes.max(-1).tolist()),
+        part_sizes=part_sizes,
         layers=tuple(jax.eval_shape(sums_of_squares, params)),
         num_params=sum(param.size for param in jax.tree.leaves(params)),
         warnings=warnings,

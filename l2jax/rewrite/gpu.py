@@ -31,8 +31,7 @@ def _pooled(pooling: JaxprEqn, made: Made, size: tuple[int, ...], lowering: Lowe
     matched = match(pooling, made)
     if matched is None:
         return None
-    # What only an odd last row or column would be computed from, which pooling drops, is not computed either.
-    rows, cols = (2 * n + k - 1 for n, k in zip(size, matched.kernel_KKCO.shape[:2], strict=True))
+    rows, cols = matched.inputs(size)
     x_BHWC = None
     if matched.before and not any(map(any, matched.padding)):
         x_BHWC = _pooled(matched.before, made, (rows, cols), lowering)

@@ -43,8 +43,7 @@ def _fused(pooling: JaxprEqn, made: Made, size: tuple[int, ...], lowering: Lower
     matched = match(pooling, made)
     if matched is None or any(map(any, matched.padding)):
         return None
-    # Pooling drops an odd last row and column. What they alone were computed from is not computed either.
-    rows, cols = (2 * n + k - 1 for n, k in zip(size, matched.kernel_KKCO.shape[:2], strict=True))
+    rows, cols = matched.inputs(size)
     x_CHWB = _fused(matched.before, made, (rows, cols), lowering) if matched.before else None
     if x_CHWB is None:
         x_CHWB = matched.x_BHWC[:, :rows, :cols].transpose(3, 1, 2, 0)
@@ -69,6 +68,13 @@ class Matched(NamedTuple):
     padding: tuple[Pair, ...]
     precision: Any
     before: JaxprEqn | None
+
+    def inputs(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The rows and columns of the padded images that so many pooled ones are computed from.
+
+        Pooling drops an odd last row and column. What they alone were computed from need not be computed either.
+        """
+        return tuple(2 * n + k - 1 for n, k in zip(size, self.kernel_KKCO.shape[:2], strict=True))
 
 
 def match(pooling: JaxprEqn, made: Made) -> Matched | None:

@@ -21,7 +21,6 @@ from l2jax.config import SweepConfig
 from l2jax.data.dataset import Dataset, load_dataset
 from l2jax.distributed.driver import Driver
 from l2jax.engine.ledger import EpochRecord
-from l2jax.engine.surroundings import own_jax
 from l2jax.engine.sweep import Sweep
 from l2jax.errors import SweepWarning
 from l2jax.results.brief import brief
@@ -54,10 +53,9 @@ def show_work(sweep: Sweep, caught: Sequence[warnings.WarningMessage], console: 
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-@own_jax()
 def work(sweep: Sweep) -> str:
     """One line on what is trained, and on what: examples by part, classes, trials, epochs."""
-    sizes = np.count_nonzero(np.asarray(sweep.setup.examples.parts) >= 0, axis=-1)
+    sizes = sweep.setup.part_sizes
     parts = [
         f"{_range(sizes[part])} {name}"
         for part, name in ((Part.TRAIN, "training"), (Part.VAL, "validation"), (Part.TEST, "test"))

@@ -95,6 +95,21 @@ def test_a_platform_that_is_not_there_is_one_line(tmp_path):
     assert finished.stderr.count("\n") == 1 and not [*tmp_path.iterdir()]
 
 
+ENDS_EARLY = """
+import numpy as np
+import l2jax
+dataset = l2jax.Dataset("small", np.zeros((64, 10, 10, 1), np.uint8), np.arange(64) % 4, num_classes=4)
+sweep = l2jax.Sweep(l2jax.SweepConfig((0.0,), 1, epochs=3, train_size=32, val_size=16), dataset)
+epochs = sweep.epochs()
+next(epochs)
+"""
+
+
+def test_a_program_may_end_between_epochs():
+    finished = in_a_process("-W", "ignore", "-c", ENDS_EARLY)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+
+
 FORKED = """
 import os, sys, warnings
 import jax.numpy as jnp, numpy as np
