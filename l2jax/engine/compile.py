@@ -18,8 +18,8 @@ from l2jax.engine.tuning import Tuning
 from l2jax.network.cnn import default_model
 from l2jax.network.model import make_network
 from l2jax.network.network import ModelState, Network, Params
-from l2jax.rewrite.fused import Lowering
 from l2jax.rewrite.interpreter import Rules, rewrite
+from l2jax.rewrite.lowering import Lowering
 from l2jax.rewrite.platforms import rules_for
 from l2jax.trial.train import Examples, TrainState, Trial, init
 

@@ -12,7 +12,7 @@ import jax
 
 from l2jax.atomic import write_whole
 from l2jax.data.cache import cache_folder
-from l2jax.rewrite.fused import DEFAULT_LOWERING
+from l2jax.rewrite.lowering import DEFAULT_LOWERING
 
 
 class Tuning(NamedTuple):
@@ -20,7 +20,7 @@ class Tuning(NamedTuple):
 
     Attributes:
       side_by_side: trials that a device works on at a time.
-      few_products: as in `l2jax.rewrite.fused.Lowering`; 0 makes every convolution a matrix product.
+      few_products: as in `l2jax.rewrite.lowering.Lowering`; 0 makes every convolution a matrix product.
     """
 
     side_by_side: int

@@ -16,10 +16,11 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from l2jax.rewrite.canonical import convolve, spread
+from l2jax.kernels.axes import Pair, Window
+from l2jax.rewrite.canonical import convolve, transpose
 from l2jax.rewrite.depthwise import depthwise
 from l2jax.rewrite.product import dense
-from l2jax.rewrite.windows import Pair, Window, every, pad
+from l2jax.rewrite.windows import every, pad
 
 LEAST_CHANNELS = 16
 """Groups with fewer channels, in or out, are computed together, as one convolution with zeros in its kernel."""
@@ -60,6 +61,9 @@ def convolution(
     images = x.astype(jnp.float32).transpose(numbers.lhs_spec[0], *numbers.lhs_spec[2:], numbers.lhs_spec[1])
     kernel_KKCO = kernel.astype(jnp.float32).transpose(*numbers.rhs_spec[2:], numbers.rhs_spec[1], numbers.rhs_spec[0])
     moves = list(zip(window_strides, map(tuple, padding), lhs_dilation, rhs_dilation, strict=True))
+    sizes = zip(images.shape[1:-1], kernel_KKCO.shape[:-2], moves, strict=True)
+    if any((n - 1) * spread + sum(pads) < (k - 1) * gap for n, k, (_, pads, spread, gap) in sizes):
+        return None  # it has no outputs
     convolve_images = {1: _sequences, 2: _images, 3: _volumes}[rank]
     out = convolve_images(images, kernel_KKCO, moves, feature_group_count)
     places = (numbers.out_spec[0], *numbers.out_spec[2:], numbers.out_spec[1])
@@ -98,7 +102,12 @@ def _images(x_BHWC: Array, kernel_KKCO: Array, moves: Sequence[Move], groups: in
     if kernel_KKCO.shape[:2] == (1, 1):
         x_BhwC = every(pad(x_BHWC, pads), strides)
         return _of_groups(lambda x, kernel: dense(x, kernel[0, 0]), x_BhwC, kernel_KKCO, groups)
-    return _of_groups(functools.partial(convolve, window=window), x_BHWC, kernel_KKCO, groups)
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel_KKCO.shape[:2], dilation, strict=True)]
+    size = tuple(
+        (n + sum(pair) - span) // stride + 1
+        for n, pair, span, stride in zip(x_BHWC.shape[1:3], pads, spans, strides, strict=True)
+    )
+    return _of_groups(lambda x, kernel: convolve(x, kernel, size, window), x_BHWC, kernel_KKCO, groups)
 
 
 def _spread(x_BHWC: Array, kernel_KKCO: Array, *, spacing: Pair, pads: tuple[Pair, ...], dilation: Pair) -> Array:
@@ -111,7 +120,7 @@ def _spread(x_BHWC: Array, kernel_KKCO: Array, *, spacing: Pair, pads: tuple[Pai
     low = [span - pair[0] for span, pair in zip(spans, pads, strict=True)]
     around = tuple((a, 0) for a in low)
     kernel_KKOC = kernel_KKCO[::-1, ::-1].transpose(0, 1, 3, 2)
-    return spread(x_BHWC, kernel_KKOC, tuple(sizes), Window(spacing, around, dilation))
+    return transpose(x_BHWC, kernel_KKOC, tuple(sizes), Window(spacing, around, dilation))
 
 
 def _of_groups(convolve: Any, x_BHWC: Array, kernel_KKCO: Array, groups: int) -> Array:

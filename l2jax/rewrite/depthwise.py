@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from l2jax.rewrite.windows import Window, add_taps, pad, taps
+from l2jax.kernels.axes import Window
+from l2jax.rewrite.windows import add_taps, pad, taps
 
 TERMS = 8
 """Examples whose products are added in one expression."""

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import JaxprEqn
 
+from l2jax.kernels.axes import Pair
 from l2jax.rewrite.blocks import convolve_blocks, convolve_columns, multiply_add_pool, pooled_blocks, unblocked
-from l2jax.rewrite.fused import Lowering
 from l2jax.rewrite.interpreter import Made
+from l2jax.rewrite.lowering import Lowering
 from l2jax.rewrite.patterns import IMAGES, match
-from l2jax.rewrite.windows import Pair, pad
+from l2jax.rewrite.windows import pad
 
 
 def conv_bias_relu_max_pool(pooling: JaxprEqn, made: Made, *, lowering: Lowering) -> Array | None:

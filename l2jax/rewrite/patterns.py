@@ -1,4 +1,4 @@
-"""Several equations that one operation computes faster: convolution, bias, ReLU and 2x2 max-pooling."""
+"""Several equations that GPUs compute faster as one operation: convolution, bias, ReLU and 2x2 max-pooling."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import JaxprEqn
 
-from l2jax.rewrite.fused import Lowering, conv_relu_max_pool
+from l2jax.kernels.axes import Pair
 from l2jax.rewrite.interpreter import Made
-from l2jax.rewrite.windows import Pair
 
 IMAGES = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 """Images (B, H, W, C), kernels (K, K, C, O)."""
@@ -29,25 +28,6 @@ CONVOLUTION = {
     "batch_group_count": 1,
     "dimension_numbers": IMAGES,
 }
-
-
-def conv_bias_relu_max_pool(pooling: JaxprEqn, made: Made, *, lowering: Lowering) -> Array | None:
-    """The pattern that ends with `reduce_window_max`; None where something else comes before it."""
-    size = tuple(n // 2 for n in made.value(pooling.invars[0]).shape[1:3])
-    out_OhwB = _fused(pooling, made, size, lowering)
-    return None if out_OhwB is None else out_OhwB.transpose(3, 1, 2, 0)
-
-
-def _fused(pooling: JaxprEqn, made: Made, size: tuple[int, ...], lowering: Lowering) -> Array | None:
-    """The first rows and columns of the output, as many as `size` says: (O, h, w, B)."""
-    matched = match(pooling, made)
-    if matched is None or any(map(any, matched.padding)):
-        return None
-    rows, cols = matched.inputs(size)
-    x_CHWB = _fused(matched.before, made, (rows, cols), lowering) if matched.before else None
-    if x_CHWB is None:
-        x_CHWB = matched.x_BHWC[:, :rows, :cols].transpose(3, 1, 2, 0)
-    return conv_relu_max_pool(x_CHWB, matched.kernel_KKCO, matched.bias_O, lowering)
 
 
 class Matched(NamedTuple):

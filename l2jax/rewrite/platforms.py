@@ -10,9 +10,8 @@ from jax import Array, lax
 
 from l2jax.rewrite import gpu
 from l2jax.rewrite.convolution import convolution
-from l2jax.rewrite.fused import DEFAULT_LOWERING, Lowering
 from l2jax.rewrite.interpreter import Rules
-from l2jax.rewrite.patterns import conv_bias_relu_max_pool
+from l2jax.rewrite.lowering import DEFAULT_LOWERING, Lowering
 from l2jax.rewrite.pooling import max_pool, sum_pool
 from l2jax.rewrite.product import product
 from l2jax.rewrite.softmax import softmax
@@ -23,22 +22,22 @@ def rules_for(platform: str, lowering: Lowering = DEFAULT_LOWERING) -> Rules:
 
     Args:
       platform: "cpu", "gpu" or "tpu".
-      lowering: how the products of the fused operation are computed; their type is that of dense layers, too.
+      lowering: how products are computed.
     """
-    primitives: dict[str, Any] = {"reduce_window_max": max_pool, "reduce_window_sum": sum_pool}
-    patterns: dict[str, Any] = {}
+    pooling = {"reduce_window_max": max_pool, "reduce_window_sum": sum_pool}
+    is_rounded, rounded = lowering.dtype != jnp.float32, functools.partial(functools.partial, dtype=lowering.dtype)
     if platform == "cpu":
-        primitives |= {"conv_general_dilated": convolution, "dot_general": product}
-        patterns = {"reduce_window_max": functools.partial(conv_bias_relu_max_pool, lowering=lowering), "div": softmax}
-    elif platform == "gpu":
-        primitives |= {"conv_general_dilated": functools.partial(gpu.convolution, lowering=lowering)}
-        patterns = {"reduce_window_max": functools.partial(gpu.conv_bias_relu_max_pool, lowering=lowering)}
-    else:  # A TPU's compiler does best with what it knows: other forms move one and a half to three times the bytes.
-        primitives = {}
-    if lowering.dtype != jnp.float32:
-        primitives.setdefault("conv_general_dilated", functools.partial(_rounded_convolution, dtype=lowering.dtype))
-        primitives["dot_general"] = functools.partial(_rounded_product, dtype=lowering.dtype)
-    return Rules(primitives, patterns)
+        products = {"conv_general_dilated": convolution, "dot_general": product}
+        if is_rounded:
+            products = {"conv_general_dilated": rounded(_rounded_on_cpu), "dot_general": rounded(_rounded_product)}
+        return Rules(pooling | products, {"div": softmax})
+    products = {"dot_general": rounded(_rounded_product)} if is_rounded else {}
+    if platform == "gpu":
+        products["conv_general_dilated"] = functools.partial(gpu.convolution, lowering=lowering)
+        pattern = functools.partial(gpu.conv_bias_relu_max_pool, lowering=lowering)
+        return Rules(pooling | products, {"reduce_window_max": pattern})
+    # A TPU's compiler does best with what it knows: other forms move one and a half to three times the bytes.
+    return Rules(products | ({"conv_general_dilated": rounded(_rounded_convolution)} if is_rounded else {}))
 
 
 def _rounded_product(a: Array, b: Array, *, dimension_numbers: Any, dtype: Any, **_: Any) -> Array:
@@ -49,6 +48,10 @@ def _rounded_convolution(x: Array, kernel: Array, *, dtype: Any, **params: Any) 
     # Its gradient takes no output of another type than its inputs have.
     params["preferred_element_type"] = None
     return lax.conv_general_dilated(x.astype(dtype), kernel.astype(dtype), **params).astype(x.dtype)
+
+
+def _rounded_on_cpu(x: Array, kernel: Array, *, dtype: Any, **params: Any) -> Array | None:
+    return convolution(x.astype(dtype).astype(x.dtype), kernel.astype(dtype).astype(kernel.dtype), **params)
 
 
 CPU = rules_for("cpu")

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from l2jax.rewrite.windows import Pair, add_taps, pad, taps
+from l2jax.kernels.axes import Pair
+from l2jax.rewrite.windows import add_taps, pad, taps
 
 MOST_TAPS = 49
 """Larger windows are left to XLA: slices would take more time than they save."""

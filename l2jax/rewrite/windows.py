@@ -7,27 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-Pair = tuple[int, ...]
-"""One number for rows and one for columns."""
-
-
-class Window(NamedTuple):
-    """How a window of some rows and columns moves over images.
-
-    Attributes:
-      strides: from one output to the next, in rows and columns.
-      pads: ((top, bottom), (left, right)), negative ones take rows and columns away.
-      dilation: from one position in the window to the next.
-    """
-
-    strides: Pair = (1, 1)
-    pads: tuple[Pair, ...] = ((0, 0), (0, 0))
-    dilation: Pair = (1, 1)
+from l2jax.kernels.axes import Pair
 
 
 def pad(x_BHWC: Array, pads: tuple[Pair, ...], value: float = 0) -> Array:

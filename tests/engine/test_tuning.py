@@ -1,7 +1,6 @@
 """Ways of computing the same: they agree, and the fastest is kept."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.compare import mlp
@@ -42,7 +41,7 @@ def assert_equal_up_to_rounding(actual, expected, tolerance):
         np.testing.assert_allclose(actual.data[name], expected.data[name], rtol=tolerance)
 
 
-@pytest.mark.slow  # a larger network; a small one is below, the convolution under vmap in test_fused.py
+@pytest.mark.slow  # a larger network; a small one is below
 def test_side_by_side_equals_one_after_the_other():
     """On accelerators the trial axis is vmapped, and each product is a batch of matrix products."""
     both = [run(choice=Tuning(n)).results() for n in (1, 2)]  # of 4 trials, each device has 2
@@ -55,17 +54,6 @@ def test_bfloat16_stays_near_float32():
     # 8 bits of mantissa in every product, float32 sums and parameters: the loss moves in its third digit.
     assert_equal_up_to_rounding(rounded, exact, 0.02)
     assert not rounded.data["val_loss"].identical(exact.data["val_loss"])
-
-
-def test_bfloat16_rounds_factors_and_sums_in_float32():
-    from l2jax.rewrite.fused import Lowering, conv_relu_max_pool
-
-    rng = np.random.default_rng(0)
-    x, kernel, bias = (rng.normal(size=shape).astype(np.float32) for shape in [(32, 6, 6, 4), (3, 3, 32, 8), (8,)])
-    rounded = [a.astype(jnp.bfloat16).astype(np.float32) for a in (x, kernel)]
-    convolve = jax.jit(conv_relu_max_pool, static_argnums=3)
-    actual = convolve(x, kernel, bias, Lowering(jnp.bfloat16))
-    np.testing.assert_allclose(actual, convolve(*rounded, bias), rtol=1e-5, atol=1e-4)
 
 
 def test_the_fastest_is_kept_and_remembered(cache):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 from l2jax.network.cnn import CNN
-from l2jax.rewrite.fused import Lowering
 from l2jax.rewrite.interpreter import rewrite
+from l2jax.rewrite.lowering import Lowering
 from l2jax.rewrite.platforms import rules_for
 
 GPU = rules_for("gpu")

@@ -1,0 +1,148 @@
+"""The gradient of a kernel, from inputs and the gradient of the outputs; also that of a matrix.
+
+A sum over all outputs of all images. The innermost loop goes over a row of outputs and keeps a block of sums in
+registers: of some channels, and of neighbouring taps where there are few, times some vectors of features. Some rows are
+done for all taps and channels before the next, so that they are read from the first cache.
+
+Names carry shapes: B images, H and W rows and columns of x, h and w of the output, K and K of the kernel, C input and O
+output channels.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from l2jax.kernels.axes import Axis
+from l2jax.kernels.call import cpu
+from l2jax.kernels.loops import (
+    Builder,
+    Value,
+    at,
+    each,
+    index,
+    larger,
+    load_all,
+    loop,
+    multiply_add,
+    pieces,
+    range_inside,
+    smaller,
+    store_all,
+    unless,
+    widths_of,
+    zeros,
+)
+
+TILE = 64
+"""Outputs of an image that are summed over before the next taps and channels."""
+
+
+def correlate(
+    b: Builder,
+    batch: Value,
+    x: Value,
+    d: Value,
+    out: Value,
+    *,
+    rows: Axis,
+    cols: Axis,
+    kernel_shape: tuple[int, ...],
+) -> None:
+    """Writes the kernel: (K, K, C, O) from x (B, H, W, C) and the gradient of the outputs d (B, h, w, O).
+
+    Args:
+      rows, cols: as in the convolution.
+      kernel_shape: (K, K, C, O).
+    """
+    channels, features = kernel_shape[2:]
+    lanes, registers = cpu()
+    vectors = min(-(-features // lanes), 2)
+    most = registers // 2 // vectors
+    at_once = min(channels, most)
+    taps_at_once = max(1, min(most // channels, cols.taps.number))
+    tile = max(1, min(rows.outputs, TILE // cols.outputs))
+
+    def image(number: Value) -> None:
+        x_HWC = at(b, x, (number, rows.size * cols.size * channels))
+        d_hwO = at(b, d, (number, rows.outputs * cols.outputs * features))
+
+        def some_rows(n: Value) -> None:
+            start = b.mul(n, index(tile))
+            end = smaller(b, b.add(start, index(tile)), rows.outputs)
+            is_first = b.icmp_signed("==", b.add(n, number), index(0))
+
+            def tap_row(k: Value) -> None:
+                offset = b.add(b.mul(k, index(rows.taps.spacing)), index(rows.taps.offset))
+                low, high = range_inside(b, offset, rows.taps.stride, rows.size, rows.outputs)
+                low, high = larger(b, low, start), smaller(b, high, end)
+                out_KCO = at(b, out, (k, cols.taps.number * channels * features))
+
+                def some_features(o: Value, width: int) -> None:
+                    widths = widths_of(width, lanes)
+                    for tap in range(0, cols.taps.number, taps_at_once):
+                        taps = range(tap, min(tap + taps_at_once, cols.taps.number))
+
+                        def some_channels(c: Value, number: int, taps: range = taps) -> None:
+                            block = list(itertools.product(taps, range(number)))
+                            places = [
+                                at(b, out_KCO, (c, features), (o, 1), ((tap * channels + n) * features, 1))
+                                for tap, n in block
+                            ]
+
+                            def so_far() -> list[Value]:
+                                return [vector for place in places for vector in load_all(b, place, widths)]
+
+                            def row(m: Value, sums: list[Value]) -> Sequence[Value]:
+                                x_row = b.add(b.mul(m, index(rows.taps.stride)), offset)
+                                x_WC = at(b, x_HWC, (x_row, cols.size * channels), (c, 1))
+                                d_wO = at(b, d_hwO, (m, cols.outputs * features), (o, 1))
+                                return _add_row(b, x_WC, d_wO, sums, cols, block, channels, features, widths)
+
+                            blank = [zeros(lanes) for lanes in widths] * len(block)
+                            sums = loop(b, low, high, row, unless(b, is_first, so_far, blank))
+                            for n, place in enumerate(places):
+                                store_all(b, sums[n * len(widths) : (n + 1) * len(widths)], place)
+
+                        pieces(b, channels, at_once, some_channels)
+
+                pieces(b, features, vectors * lanes, some_features)
+
+            each(b, rows.taps.number, tap_row)
+
+        each(b, -(-rows.outputs // tile), some_rows)
+
+    each(b, batch, image)
+
+
+def _add_row(
+    b: Builder,
+    x_WC: Value,
+    d_wO: Value,
+    sums: list[Value],
+    cols: Axis,
+    block: list[tuple[int, int]],
+    channels: int,
+    features: int,
+    widths: list[int],
+) -> list[Value]:
+    """The sums of a block of (tap, channel), with a row of outputs added."""
+
+    def seen(output: int) -> list[int]:
+        return [n for n, (tap, _) in enumerate(block) if cols.taps.sees(output, tap, cols.size)]
+
+    for members, alike in itertools.groupby(range(cols.outputs), seen):
+        outputs = list(alike)
+
+        def output(m: Value, sums: list[Value], members: list[int] = members) -> Sequence[Value]:
+            vectors = load_all(b, at(b, d_wO, (m, features)), widths)
+            x_C = at(b, x_WC, (m, cols.taps.stride * channels))
+            for n in members:
+                tap, channel = block[n]
+                its = slice(n * len(widths), (n + 1) * len(widths))
+                place = (cols.taps.offset + tap * cols.taps.spacing) * channels + channel
+                sums[its] = multiply_add(b, at(b, x_C, (place, 1)), vectors, sums[its])
+            return sums
+
+        sums = loop(b, outputs[0], outputs[-1] + 1, output, sums) if members else sums
+    return sums

@@ -1,0 +1,157 @@
+"""Outputs from the inputs that their windows see: a convolution, the gradient of its images, a matrix product.
+
+The innermost loop keeps a block of sums in registers, those of some neighbouring outputs times some vectors of
+features. For each channel it loads the weights once for all of these outputs, and an input once for all of these
+features. What falls into the padding is not computed at all. Blocks like this are what Georganas et al. (2018),
+https://arxiv.org/abs/1808.05567, found best.
+
+Names carry shapes: B images, H and W rows and columns of x, h and w of the output, K and K of the kernel, C input and O
+output channels.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from l2jax.kernels.axes import Axis
+from l2jax.kernels.call import cpu
+from l2jax.kernels.loops import (
+    Builder,
+    Value,
+    at,
+    each,
+    index,
+    load_all,
+    loop,
+    multiply_add,
+    pieces,
+    range_inside,
+    store_all,
+    widths_of,
+    zeros,
+)
+
+
+def gather(
+    b: Builder,
+    batch: Value,
+    x: Value,
+    kernel: Value,
+    out: Value,
+    *,
+    rows: tuple[Axis, ...],
+    cols: tuple[Axis, ...],
+    kernel_shape: tuple[int, ...],
+) -> None:
+    """Writes the kernel: outputs (B, h, w, O) from inputs (B, H, W, C).
+
+    Args:
+      rows, cols: the outputs to compute, all rows of `rows` by all columns of `cols`.
+      kernel_shape: (K, K, C, O).
+    """
+    channels, features = kernel_shape[2:]
+
+    def image(number: Value) -> None:
+        for row_axis, col_axis in itertools.product(rows, cols):
+            x_HWC = at(b, x, (number, row_axis.size * col_axis.size * channels))
+            out_hwO = at(b, out, (number, row_axis.out_size * col_axis.out_size * features))
+            _image(b, x_HWC, kernel, out_hwO, row_axis, col_axis, kernel_shape)
+
+    each(b, batch, image)
+
+
+def _image(
+    b: Builder,
+    x_HWC: Value,
+    kernel_KKCO: Value,
+    out_hwO: Value,
+    rows: Axis,
+    cols: Axis,
+    kernel_shape: tuple[int, ...],
+) -> None:
+    _, taps_cols, channels, features = kernel_shape
+    lanes, registers = cpu()
+    vectors = min(-(-features // lanes), 2)
+
+    def row(n: Value) -> None:
+        offset = b.add(b.mul(n, index(rows.taps.stride)), index(rows.taps.offset))
+        seen_rows = range_inside(b, offset, rows.taps.spacing, rows.size, rows.taps.number)
+        out_wO = at(b, out_hwO, (n, rows.step * cols.out_size * features), (rows.first * cols.out_size * features, 1))
+
+        def some_features(o: Value, number: int) -> None:
+            widths = widths_of(number, lanes)
+            for start, width, repeats, seen in _blocks(cols, registers // 2 // vectors):
+
+                def block(m: Value, start: int = start, width: int = width, seen: Sequence[range] = seen) -> None:
+                    first = b.add(b.mul(m, index(width)), index(start))
+
+                    def tap_row(k: Value, sums: list[Value]) -> Sequence[Value]:
+                        x_row = b.add(offset, b.mul(k, index(rows.taps.spacing)))
+                        x_WC = at(b, x_HWC, (x_row, cols.size * channels), (first, cols.taps.stride * channels))
+                        kernel_row = b.add(b.mul(k, index(rows.taps.step)), index(rows.taps.first))
+                        kernel_KCO = at(b, kernel_KKCO, (kernel_row, taps_cols * channels * features), (o, 1))
+                        return _add_row(b, x_WC, kernel_KCO, sums, cols, seen, channels, features, widths)
+
+                    blank = [zeros(lanes) for lanes in widths] * width
+                    sums = loop(b, *seen_rows, tap_row, blank)
+                    for pixel in range(width):
+                        column = (first, cols.step * features), ((cols.first + pixel * cols.step) * features, 1)
+                        its = sums[pixel * len(widths) : (pixel + 1) * len(widths)]
+                        store_all(b, its, at(b, out_wO, *column, (o, 1)))
+
+                each(b, repeats, block)
+
+        pieces(b, features, vectors * lanes, some_features)
+
+    each(b, rows.outputs, row)
+
+
+def _add_row(
+    b: Builder,
+    x_WC: Value,
+    kernel_KCO: Value,
+    sums: list[Value],
+    cols: Axis,
+    seen: Sequence[range],
+    channels: int,
+    features: int,
+    widths: list[int],
+) -> list[Value]:
+    """The sums, with a row of the kernel added: by tap, for the outputs that see it."""
+    for tap, pixels in enumerate(seen):
+        kernel_CO = at(b, kernel_KCO, ((cols.taps.first + tap * cols.taps.step) * channels * features, 1))
+        column = cols.taps.offset + tap * cols.taps.spacing
+
+        def channel(
+            c: Value,
+            sums: list[Value],
+            kernel_CO: Value = kernel_CO,
+            column: int = column,
+            pixels: range = pixels,
+        ) -> Sequence[Value]:
+            weights = load_all(b, at(b, kernel_CO, (c, features)), widths)
+            for pixel in pixels:
+                its = slice(pixel * len(widths), (pixel + 1) * len(widths))
+                x_pixel = at(b, x_WC, (c, 1), ((pixel * cols.taps.stride + column) * channels, 1))
+                sums[its] = multiply_add(b, x_pixel, weights, sums[its])
+            return sums
+
+        sums = loop(b, 0, channels, channel, sums) if pixels else sums
+    return sums
+
+
+def _blocks(cols: Axis, pixels: int) -> list[tuple[int, int, int, tuple[range, ...]]]:
+    """A row of outputs in blocks of about equal width: (first, width, how many alike, those that see each tap)."""
+    number = -(-cols.outputs // pixels)
+    width = -(-cols.outputs // number)
+    blocks: list[tuple[int, int, int, tuple[range, ...]]] = []
+    for start in range(0, cols.outputs, width):
+        inside = range(min(width, cols.outputs - start))
+        seen = ([p for p in inside if cols.taps.sees(start + p, tap, cols.size)] for tap in range(cols.taps.number))
+        taps = tuple(range(pixels[0], pixels[-1] + 1) if pixels else range(0) for pixels in seen)
+        if blocks and (blocks[-1][1], blocks[-1][3]) == (len(inside), taps):
+            blocks[-1] = blocks[-1][0], len(inside), blocks[-1][2] + 1, taps
+        else:
+            blocks.append((start, len(inside), 1, taps))
+    return blocks
