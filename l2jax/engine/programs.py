@@ -16,6 +16,7 @@ from jax.stages import Compiled
 
 from l2jax.engine.devices import PER_TRIAL, SHARED
 from l2jax.network.network import Network
+from l2jax.rewrite.one_pass import in_one_pass
 from l2jax.trial.evaluate import evaluate
 from l2jax.trial.optimizer import Optimizer
 from l2jax.trial.penalty import Penalty
@@ -77,6 +78,8 @@ def compile_programs(
     init_one = functools.partial(init, network=network, optimizer=optimizer)
     functions: dict[str, Any] = {"network": network, "penalty": penalty}
     batches: dict[str, Any] = {"batch_size": batch_size, "sizes": sizes}
+    if mesh.devices.flat[0].platform == "cpu":
+        batches["in_one_pass"] = in_one_pass
     train_one = functools.partial(train_epoch, optimizer=optimizer, **functions, **batches)
     evaluate_one = functools.partial(evaluate, batch_size=evaluation_batch, part_sizes=part_sizes, **functions)
 

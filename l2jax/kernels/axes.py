@@ -23,6 +23,13 @@ class Window(NamedTuple):
     pads: tuple[Pair, ...] = ((0, 0), (0, 0))
     dilation: Pair = (1, 1)
 
+    def outputs(self, images: Sequence[int], size: Sequence[int]) -> Pair:
+        """The rows and columns of outputs that images of some rows and columns give a window of a size."""
+        return tuple(
+            (n + sum(pads) - (k - 1) * dilation - 1) // stride + 1
+            for n, k, stride, pads, dilation in zip(images, size[:2], *self, strict=True)
+        )
+
 
 class Taps(NamedTuple):
     """Along one axis: where an output's window looks, and with what of the kernel.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -60,28 +60,47 @@ def call(kernel: Callable[..., None], result: jax.ShapeDtypeStruct, *args: Array
       args: arrays, float32.
       static: what is known before.
     """
-    name = _registered(kernel, len(args), tuple(sorted(static.items())))
-    return jax.ffi.ffi_call(name, result, vmap_method="sequential")(*args)
+    (out,) = call_in_place(kernel, [result], {}, *args, **static)
+    return out
+
+
+def call_in_place(
+    kernel: Callable[..., None],
+    results: Sequence[jax.ShapeDtypeStruct],
+    in_place: Mapping[int, int],
+    *args: Array,
+    **static: Hashable,
+) -> Sequence[Array]:
+    """The results of a kernel that has several, some of them in the memory of arguments: {argument: result}."""
+    name = _registered(kernel, len(args), len(results), tuple(sorted(static.items())))
+    aliases = dict(in_place)
+    return jax.ffi.ffi_call(name, results, vmap_method="sequential", input_output_aliases=aliases)(*args)
 
 
 @functools.cache
-def _registered(kernel: Callable[..., None], num_args: int, static: tuple[tuple[str, Any], ...]) -> str:
+def _registered(
+    kernel: Callable[..., None], num_args: int, num_results: int, static: tuple[tuple[str, Any], ...]
+) -> str:
     """The name under which XLA knows the kernel: that of its code."""
     module = ir.Module()
-    inner = ir.Function(module, ir.FunctionType(ir.VoidType(), [INDEX, *[POINTER] * (num_args + 1)]), "kernel")
-    for pointer in inner.args[1:]:
-        pointer.add_attribute("noalias")
+    inner = ir.Function(
+        module, ir.FunctionType(ir.VoidType(), [INDEX, *[POINTER] * (num_args + num_results)]), "kernel"
+    )
     b: Builder = ir.IRBuilder(inner.append_basic_block())
     kernel(b, *inner.args, **dict(static))
     b.ret_void()
-    _write_handler(module, inner, num_args)
-    code = str(module)
-    name = f"l2jax_{kernel.__name__}_{hashlib.sha256(code.encode()).hexdigest()[:16]}"
+    _write_handler(module, inner, num_args, num_results)
+    return _registered_code(kernel.__name__, str(module))
+
+
+@functools.cache
+def _registered_code(what: str, code: str) -> str:
+    name = f"l2jax_{what}_{hashlib.sha256(code.encode()).hexdigest()[:16]}"
     jax.ffi.register_ffi_target(name, _capsule(_compiled(code)), platform="cpu")
     return name
 
 
-def _write_handler(module: ir.Module, inner: ir.Function, num_args: int) -> None:
+def _write_handler(module: ir.Module, inner: ir.Function, num_args: int, num_results: int) -> None:
     """The function that XLA calls, once to ask for the version of the interface and then to compute."""
     handler = ir.Function(module, ir.FunctionType(POINTER, [POINTER]), "handler")
     b: Builder = ir.IRBuilder(handler.append_basic_block())
@@ -106,7 +125,7 @@ def _write_handler(module: ir.Module, inner: ir.Function, num_args: int) -> None
 
     b.position_at_end(called)
     arrays, results = field(frame, FRAME_ARGS), field(frame, FRAME_RESULTS)
-    buffers = [*(field(arrays, 8 * n) for n in range(num_args)), field(results, 0)]
+    buffers = [field(arrays, 8 * n) for n in range(num_args)] + [field(results, 8 * n) for n in range(num_results)]
     first_axis = field(field(buffers[0], BUFFER_DIMS), 0, INDEX)
     b.call(inner, [first_axis, *(field(buffer, BUFFER_DATA) for buffer in buffers)])
     b.ret(nothing)

@@ -141,16 +141,22 @@ def store_all(b: Builder, vectors: Sequence[Value], pointer: Value) -> None:
 def multiply_add(b: Builder, pointer: Value, vectors: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
     """The sums, each plus the number at the pointer times its vector, rounded once."""
     number = b.load(pointer, typ=FLOAT, align=ALIGNMENT)
-    return [_fma(b, _splat(b, number, vector.type), vector, total) for vector, total in zip(vectors, sums, strict=True)]
+    return [
+        intrinsic(b, "llvm.fma", splat(b, number, vector.type.count), vector, total)
+        for vector, total in zip(vectors, sums, strict=True)
+    ]
 
 
-def _splat(b: Builder, number: Value, vector: Any) -> Value:
-    nothing = ir.Constant(vector, ir.Undefined)
+def splat(b: Builder, number: Value, lanes: int) -> Value:
+    """A vector that holds a number everywhere."""
+    nothing = ir.Constant(ir.VectorType(FLOAT, lanes), ir.Undefined)
     first = b.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-    return b.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))
+    return b.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), lanes), None))
 
 
-def _fma(b: Builder, one: Value, other: Value, total: Value) -> Value:
-    name = f"llvm.fma.v{total.type.count}f32"
-    fma = b.module.globals.get(name) or ir.Function(b.module, ir.FunctionType(total.type, [total.type] * 3), name)
-    return b.call(fma, [one, other, total])
+def intrinsic(b: Builder, name: str, *vectors: Value) -> Value:
+    """A function of LLVM's of vectors of one type."""
+    kind = vectors[0].type
+    name = f"{name}.v{kind.count}f32"
+    function = b.module.globals.get(name) or ir.Function(b.module, ir.FunctionType(kind, [kind] * len(vectors)), name)
+    return b.call(function, vectors)

@@ -102,11 +102,7 @@ def _images(x_BHWC: Array, kernel_KKCO: Array, moves: Sequence[Move], groups: in
     if kernel_KKCO.shape[:2] == (1, 1):
         x_BhwC = every(pad(x_BHWC, pads), strides)
         return _of_groups(lambda x, kernel: dense(x, kernel[0, 0]), x_BhwC, kernel_KKCO, groups)
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel_KKCO.shape[:2], dilation, strict=True)]
-    size = tuple(
-        (n + sum(pair) - span) // stride + 1
-        for n, pair, span, stride in zip(x_BHWC.shape[1:3], pads, spans, strides, strict=True)
-    )
+    size = window.outputs(x_BHWC.shape[1:3], kernel_KKCO.shape)
     return _of_groups(lambda x, kernel: convolve(x, kernel, size, window), x_BHWC, kernel_KKCO, groups)
 
 

@@ -8,6 +8,7 @@ is.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,11 +88,9 @@ def _evaluate(rules: Rules, closed: ClosedJaxpr, args: Sequence[Any]) -> list[An
     )
     made = Made({var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}, uses, value)
     for eqn in jaxpr.eqns:
-        # Errors, profiles and compiled programs name the line of the network that an equation comes from.
-        name_stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
-        with source_info_util.user_context(eqn.source_info.traceback, name_stack=name_stack), eqn.ctx.manager:
+        with placed(eqn):
             is_concerned = _is_concerned(rules, eqn)
-            outs = _evaluate_equation(rules, eqn, made) if is_concerned else _bind(eqn, *map(value, eqn.invars))
+            outs = _evaluate_equation(rules, eqn, made) if is_concerned else bind(eqn, *map(value, eqn.invars))
         values.update(zip(eqn.outvars, outs, strict=True))
     return list(map(value, jaxpr.outvars))
 
@@ -106,10 +105,18 @@ def _evaluate_equation(rules: Rules, eqn: JaxprEqn, made: Made) -> Sequence[Any]
         return _CUSTOM[name](rules, eqn)(*args)
     if name in ("jit", "pjit", "closed_call", "core_call"):
         return _evaluate(rules, _closed(params["jaxpr" if "jaxpr" in params else "call_jaxpr"]), args)
-    return _bind(eqn, *args, **{name: _rewritten(rules, param) for name, param in params.items()})
+    return bind(eqn, *args, **{name: _rewritten(rules, param) for name, param in params.items()})
 
 
-def _bind(eqn: JaxprEqn, *args: Any, **params: Any) -> Sequence[Any]:
+@contextlib.contextmanager
+def placed(eqn: JaxprEqn) -> Iterator[None]:
+    """Errors, profiles and compiled programs name the line of the network that an equation comes from."""
+    name_stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    with source_info_util.user_context(eqn.source_info.traceback, name_stack=name_stack), eqn.ctx.manager:
+        yield
+
+
+def bind(eqn: JaxprEqn, *args: Any, **params: Any) -> Sequence[Any]:
     """The outputs of an equation as it is, or with other parameters."""
     out = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params | params))
     return out if eqn.primitive.multiple_results else [out]
@@ -118,13 +125,13 @@ def _bind(eqn: JaxprEqn, *args: Any, **params: Any) -> Sequence[Any]:
 def _custom_jvp(rules: Rules, eqn: JaxprEqn) -> Callable:
     """The function with its own rule of differentiation, which stays as it is: rules need not have tangents."""
     f = jax.custom_jvp(lambda *args: _evaluate(rules, _closed(eqn.params["call_jaxpr"]), args))
-    f.defjvp(lambda args, tangents: jax.jvp(functools.partial(_bind, eqn), args, tangents))
+    f.defjvp(lambda args, tangents: jax.jvp(functools.partial(bind, eqn), args, tangents))
     return f
 
 
 def _custom_vjp(rules: Rules, eqn: JaxprEqn) -> Callable:
     f = jax.custom_vjp(lambda *args: _evaluate(rules, _closed(eqn.params["call_jaxpr"]), args))
-    forward = rewrite(lambda *args: jax.vjp(functools.partial(_bind, eqn), *args), rules)
+    forward = rewrite(lambda *args: jax.vjp(functools.partial(bind, eqn), *args), rules)
     f.defvjp(forward, rewrite(lambda backward, d_outs: backward(d_outs), rules))
     return f
 

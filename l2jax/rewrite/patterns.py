@@ -62,7 +62,7 @@ def match(pooling: JaxprEqn, made: Made) -> Matched | None:
     if pooling.primitive.name != "reduce_window_max" or not _has(pooling, POOLING):
         return None
     relu = made.only_for(pooling.invars[0])
-    addition = made.only_for(relu.invars[0]) if relu and _is_relu(relu) else None
+    addition = made.only_for(relu.invars[0]) if relu and is_relu(relu) else None
     if addition is None or addition.primitive.name != "add":
         return None
     terms = {eqn.primitive.name: eqn for atom in addition.invars if (eqn := made.only_for(atom))}
@@ -82,7 +82,7 @@ def _has(eqn: JaxprEqn, params: dict[str, Any]) -> bool:
     return all(eqn.params[name] == value for name, value in params.items())
 
 
-def _is_relu(eqn: JaxprEqn) -> bool:
+def is_relu(eqn: JaxprEqn) -> bool:
     """Whether it is `jax.nn.relu`, whose gradient at 0 is 0; that of a maximum with 0 is one half."""
     if eqn.primitive.name != "custom_jvp_call":
         return False

@@ -8,11 +8,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from l2jax.rewrite import gpu
+from l2jax.rewrite import gpu, pooling
 from l2jax.rewrite.convolution import convolution
 from l2jax.rewrite.interpreter import Rules
 from l2jax.rewrite.lowering import DEFAULT_LOWERING, Lowering
-from l2jax.rewrite.pooling import max_pool, sum_pool
+from l2jax.rewrite.max_pool import max_pool, relu_max_pool
 from l2jax.rewrite.product import product
 from l2jax.rewrite.softmax import softmax
 
@@ -24,18 +24,19 @@ def rules_for(platform: str, lowering: Lowering = DEFAULT_LOWERING) -> Rules:
       platform: "cpu", "gpu" or "tpu".
       lowering: how products are computed.
     """
-    pooling = {"reduce_window_max": max_pool, "reduce_window_sum": sum_pool}
     is_rounded, rounded = lowering.dtype != jnp.float32, functools.partial(functools.partial, dtype=lowering.dtype)
     if platform == "cpu":
         products = {"conv_general_dilated": convolution, "dot_general": product}
         if is_rounded:
             products = {"conv_general_dilated": rounded(_rounded_on_cpu), "dot_general": rounded(_rounded_product)}
-        return Rules(pooling | products, {"div": softmax})
+        pools = {"reduce_window_max": max_pool, "reduce_window_sum": pooling.sum_pool}
+        return Rules(pools | products, {"reduce_window_max": relu_max_pool, "div": softmax})
     products = {"dot_general": rounded(_rounded_product)} if is_rounded else {}
     if platform == "gpu":
         products["conv_general_dilated"] = functools.partial(gpu.convolution, lowering=lowering)
         pattern = functools.partial(gpu.conv_bias_relu_max_pool, lowering=lowering)
-        return Rules(pooling | products, {"reduce_window_max": pattern})
+        pools = {"reduce_window_max": pooling.max_pool, "reduce_window_sum": pooling.sum_pool}
+        return Rules(pools | products, {"reduce_window_max": pattern})
     # A TPU's compiler does best with what it knows: other forms move one and a half to three times the bytes.
     return Rules(products | ({"conv_general_dilated": rounded(_rounded_convolution)} if is_rounded else {}))
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from l2jax.kernels.axes import Pair
+from l2jax.kernels.axes import Pair, Window
 from l2jax.rewrite.windows import add_taps, pad, taps
 
 MOST_TAPS = 49
@@ -24,18 +24,17 @@ MOST_TAPS = 49
 
 def max_pool(x: Array, **params: Any) -> Array | None:
     """The rule for `reduce_window_max`."""
-    return _pool(_max_of_taps, x, -jnp.inf, **params) if jnp.issubdtype(x.dtype, jnp.floating) else None
+    return over_images(_max_of_slices, x, **params) if jnp.issubdtype(x.dtype, jnp.floating) else None
 
 
 def sum_pool(x: Array, **params: Any) -> Array | None:
     """The rule for `reduce_window_sum`."""
-    return _pool(_sum_of_taps, x, 0, **params) if jnp.issubdtype(x.dtype, jnp.floating) else None
+    return over_images(_sum_of_slices, x, **params) if jnp.issubdtype(x.dtype, jnp.floating) else None
 
 
-def _pool(
-    pool: Callable[..., Any],
+def over_images(
+    pool: Callable[[Array, Pair, Window], Array],
     x: Array,
-    blank: float,
     *,
     window_dimensions: Sequence[int],
     window_strides: Sequence[int],
@@ -44,7 +43,7 @@ def _pool(
     window_dilation: Sequence[int],
     **_: Any,
 ) -> Array | None:
-    """Pools two neighbouring axes at a time, the last first; None for what is left to XLA."""
+    """Pools two neighbouring axes at a time, the last first, as images (B, H, W, C); None for what is left to XLA."""
     if x.ndim < 2 or max(base_dilation) > 1 or math.prod(window_dimensions) > MOST_TAPS:
         return None
     left = {n for n in range(x.ndim) if window_dimensions[n] > 1 or window_strides[n] > 1 or any(padding[n])}
@@ -58,10 +57,18 @@ def _pool(
             for values in (window_dimensions, window_strides, window_dilation)
         )
         pads = tuple(tuple(padding[axis]) if axis in left else (0, 0) for axis in (rows, cols))
-        pooled = pool(pad(images, pads, blank), size, strides, dilation)
+        pooled = pool(images, size, Window(strides, pads, dilation))
         x = pooled.reshape(*x.shape[:rows], *pooled.shape[1:3], *x.shape[after:])
         left -= {rows, cols}
     return x
+
+
+def _max_of_slices(x_BHWC: Array, size: Pair, window: Window) -> Array:
+    return _max_of_taps(pad(x_BHWC, window.pads, -jnp.inf), size, window.strides, window.dilation)
+
+
+def _sum_of_slices(x_BHWC: Array, size: Pair, window: Window) -> Array:
+    return _sum_of_taps(pad(x_BHWC, window.pads), size, window.strides, window.dilation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))

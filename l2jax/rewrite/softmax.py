@@ -1,19 +1,21 @@
-"""Softmax, as attention has it, with a gradient of its own.
+"""Softmax, as attention has it, as a kernel with a gradient of its own.
 
-Differentiated as it is written, XLA:CPU computes exponentials and quotients again inside the sums of the gradient. Here
-both passes keep what they have computed.
+Differentiated as it is written, XLA:CPU computes exponentials and quotients again inside the sums of the gradient.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any, cast
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+import numpy as np
+from jax import Array
 from jax.extend.core import JaxprEqn, Literal
 
+from l2jax.kernels import softmax as kernels
+from l2jax.kernels.call import call
 from l2jax.rewrite.interpreter import Made
 
 
@@ -24,11 +26,11 @@ def softmax(division: JaxprEqn, made: Made) -> Array | None:
     if axes is None or exp is None or exp.primitive.name != "exp" or exp.params.get("accuracy") is not None:
         return None
     x = made.value(exp.invars[0])
-    # Without axes of size 1, such as attention has: with five axes, XLA:CPU's sums take three times as long.
-    kept = [axis for axis, size in enumerate(x.shape) if size > 1]
-    squeezed = x.reshape([x.shape[axis] for axis in kept])
-    out = cast(Array, normalised_exp(squeezed, tuple(kept.index(axis) for axis in axes if axis in kept)))
-    return out.reshape(x.shape)
+    if x.dtype != jnp.float32 or not x.size:
+        return None
+    order = (*(axis for axis in range(x.ndim) if axis not in axes), *axes)
+    rows_MN = x.transpose(order).reshape(-1, math.prod(x.shape[axis] for axis in axes))
+    return normalised_exp(rows_MN).reshape([x.shape[axis] for axis in order]).transpose(np.argsort(order))
 
 
 def _summed_axes(atom: Any, terms: Any, made: Made) -> tuple[int, ...] | None:
@@ -47,21 +49,32 @@ def _summed_axes(atom: Any, terms: Any, made: Made) -> tuple[int, ...] | None:
     return axes if list(kept) == [axis for axis in range(terms.aval.ndim) if axis not in axes] else None
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def normalised_exp(x: Array, axes: tuple[int, ...]) -> Array:
-    """exp(x) divided by its sum over the axes."""
-    return _normalised_exp_fwd(x, axes)[0]
+@jax.custom_vjp
+def normalised_exp(x_MN: Array) -> Array:
+    """exp(x) divided by its sum in each row."""
+    rows, length = x_MN.shape
+    return call(kernels.normalised_exp, jax.ShapeDtypeStruct(x_MN.shape, x_MN.dtype), x_MN, rows=rows, length=length)
 
 
-def _normalised_exp_fwd(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    e = lax.optimization_barrier(jnp.exp(x))
-    out = lax.optimization_barrier(e / e.sum(axes, keepdims=True))
+def _normalised_exp_fwd(x_MN: Array) -> tuple[Array, Array]:
+    out = normalised_exp(x_MN)
     return out, out
 
 
-def _normalised_exp_bwd(axes: tuple[int, ...], out: Array, d_out: Array) -> tuple[Array]:
-    d_out = lax.optimization_barrier(d_out)
-    return (out * (d_out - (out * d_out).sum(axes, keepdims=True)),)
+normalised_exp.defvjp(_normalised_exp_fwd, lambda out_MN, d_out_MN: (_gradient(out_MN, d_out_MN),))
 
 
-normalised_exp.defvjp(_normalised_exp_fwd, _normalised_exp_bwd)
+@jax.custom_jvp
+def _gradient(out_MN: Array, d_out_MN: Array) -> Array:
+    rows, length = out_MN.shape
+    result = jax.ShapeDtypeStruct(out_MN.shape, out_MN.dtype)
+    return call(kernels.normalised_exp_gradient, result, out_MN, d_out_MN, rows=rows, length=length)
+
+
+@_gradient.defjvp
+def _gradient_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    return _gradient(*primals), jax.jvp(_as_written, primals, tangents)[1]
+
+
+def _as_written(out_MN: Array, d_out_MN: Array) -> Array:
+    return out_MN * (d_out_MN - (out_MN * d_out_MN).sum(1, keepdims=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
@@ -142,6 +143,7 @@ def train_epoch(
     penalty: Penalty,
     batch_size: int,
     sizes: tuple[int, ...],
+    in_one_pass: Callable[[Callable], Callable] = lambda step: step,
 ) -> tuple[TrainState, EpochMeans]:
     """Trains on every example of the training part once, in a new order; the last batch may be smaller.
 
@@ -151,11 +153,13 @@ def train_epoch(
       number: of the epoch, from 1. The order depends on it and on the seed.
       sizes: the numbers of examples that a training part can have, in ascending order; folds may differ by an example.
         Known when this is compiled, they make the loop over steps one of known length, the same for all trials.
+      in_one_pass: rewrites a step, a function of the carry and the indices of examples; see `l2jax.rewrite.one_pass`.
     """
     part = examples.parts[Part.TRAIN, trial.split_index]
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(trial.seed), 1), number)
     order, size = shuffled(key, part), (part >= 0).sum(dtype=jnp.int32)
 
+    @in_one_pass
     def step(carry: Carry, indices: Array) -> Carry:
         state, sums = carry
         labels = examples.train_labels[trial.split_index, indices]

@@ -97,3 +97,65 @@ def test_large_windows_integers_and_dilated_inputs_stay():
         lambda x: lax.reduce_window(x, np.int32(0), lax.add, (1, 2, 2, 1), (1, 1, 1, 1), "VALID"), x.astype(int)
     )
     assert is_left(lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 1, 1, 1), "VALID", (1, 2, 2, 1)), x)
+
+
+class Layer(nnx.Module):
+    def __init__(self, rngs, *, use_bias=True, norm=False, padding="VALID", act=nnx.relu):
+        self.conv = nnx.Conv(2, 5, (3, 3), use_bias=use_bias, padding=padding, rngs=rngs)
+        self.norm = nnx.BatchNorm(5, use_running_average=True, rngs=rngs) if norm else lambda x: x
+        self.act = act
+
+    def __call__(self, x):
+        return nnx.max_pool(self.act(self.norm(self.conv(x))), (2, 2), (2, 2))
+
+
+def relu_used_twice(x):
+    x = nnx.relu(x)
+    return nnx.max_pool(x, (2, 2), (2, 2)) + x.sum()
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({}, set()),
+        ({"padding": "SAME"}, set()),
+        ({"use_bias": False}, set()),
+        ({"norm": True}, {"add"}),
+        ({"act": nnx.tanh}, {"add", "tanh"}),
+        ({"act": lambda x: jnp.maximum(x, 0)}, {"add", "maximum"}),  # its gradient at 0 is another
+    ],
+)
+def test_bias_and_relu_are_pooled_with(options, left):
+    graphdef, state = nnx.split(Layer(nnx.Rngs(0), **options))
+    state = jax.tree.map(lambda p: jnp.asarray(np.random.default_rng(1).normal(size=p.shape), jnp.float32) ** 2, state)
+
+    def f(state, x):
+        return nnx.merge(graphdef, state)(x)
+
+    x = with_ties((2, 11, 13, 2))
+    text = plain.jit(rewrite(f, CPU)).lower(state, x).compile().as_text()
+    assert {name for name in ("add", "maximum", "tanh") if f" {name}(" in text} == left
+
+    def value_and_grads(f, state, x):
+        return jax.value_and_grad(lambda state, x: jnp.sin(f(state, x)).sum(), argnums=(0, 1))(state, x)
+
+    actual, expected = (plain.jit(functools.partial(value_and_grads, g))(state, x) for g in (rewrite(f, CPU), f))
+    assert_close(actual, expected, 5e-6)
+
+
+def test_relu_that_is_used_elsewhere_stays():
+    x = with_ties((2, 6, 6, 3))
+    assert "max" in str(jax.make_jaxpr(rewrite(relu_used_twice, CPU))(x))
+    assert_equals_xla(relu_used_twice, x)
+
+
+def test_pooling_has_second_derivatives():
+    def gradient(f):
+        return jax.grad(lambda x: jnp.sum(jnp.tanh(f(x)) ** 2))
+
+    def f(x):
+        return nnx.max_pool(nnx.relu(x), (3, 3), (2, 2), "SAME")
+
+    x = np.random.default_rng(0).normal(size=(2, 7, 6, 3)).astype(np.float32)
+    actual, expected = (plain.jit(lambda x, g=g: jax.vjp(gradient(g), x)[1](x))(x) for g in (rewrite(f, CPU), f))
+    assert_close(actual, expected, 5e-6)

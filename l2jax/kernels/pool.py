@@ -1,0 +1,167 @@
+"""Max-pooling of images (B, H, W, C) with a bias and ReLU, and its gradient.
+
+`which` (B, h, w, C) says for each output which tap of its window holds the maximum, as a whole number in float32: the
+first of them, or `NONE` where ReLU is 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from l2jax.kernels.axes import Axis
+from l2jax.kernels.call import cpu
+from l2jax.kernels.loops import (
+    FLOAT,
+    Builder,
+    Value,
+    at,
+    each,
+    index,
+    intrinsic,
+    load,
+    loop,
+    pieces,
+    range_inside,
+    splat,
+    store,
+    zeros,
+)
+
+NONE = -1.0
+
+
+def pool(
+    b: Builder,
+    batch: Value,
+    x: Value,
+    bias: Value,
+    out: Value,
+    which: Value,
+    rows: Axis,
+    cols: Axis,
+    channels: int,
+    has_relu: bool,
+) -> None:
+    """Writes the kernel: the pooled images (B, h, w, C), and `which`."""
+
+    def window(x_HWC: Value, place: Value, row: Value, col: Value, c: Value, lanes: int) -> None:
+        def better(k: Value, m: Value, x_row: Value, best: list[Value]) -> list[Value]:
+            top, tap = best
+            x_col = b.add(b.mul(m, index(cols.taps.spacing)), col)
+            here = load(b, at(b, x_HWC, (x_row, cols.size * channels), (x_col, channels), (c, 1)), lanes)
+            number = _number(b, k, m, cols, lanes)
+            is_better = b.or_(b.fcmp_ordered(">", here, top), b.fcmp_unordered("uno", here, here))
+            return [b.select(is_better, here, top), b.select(is_better, number, tap)]
+
+        def tap_row(k: Value, sums: list[Value]) -> Sequence[Value]:
+            x_row = b.add(b.mul(k, index(rows.taps.spacing)), row)
+            inside = range_inside(b, col, cols.taps.spacing, cols.size, cols.taps.number)
+            return loop(b, *inside, lambda m, sums: better(k, m, x_row, sums), sums)
+
+        lowest = splat(b, ir.Constant(FLOAT, float("-inf")), lanes)
+        inside = range_inside(b, row, rows.taps.spacing, rows.size, rows.taps.number)
+        top, tap = loop(b, *inside, tap_row, [lowest, zeros(lanes)])
+        top = b.fadd(top, load(b, at(b, bias, (c, 1)), lanes))
+        if has_relu:
+            top = intrinsic(b, "llvm.maximum", top, zeros(lanes))
+            tap = b.select(b.fcmp_ordered(">", top, zeros(lanes)), tap, splat(b, ir.Constant(FLOAT, NONE), lanes))
+        store(b, top, at(b, out, (place, channels), (c, 1)))
+        store(b, tap, at(b, which, (place, channels), (c, 1)))
+
+    def image(number: Value) -> None:
+        x_HWC = at(b, x, (number, rows.size * cols.size * channels))
+
+        def output(n: Value, m: Value) -> None:
+            place = b.add(b.mul(b.add(b.mul(number, index(rows.outputs)), n), index(cols.outputs)), m)
+            row, col = (_first_tap(b, axis, at) for axis, at in ((rows, n), (cols, m)))
+            pieces(b, channels, cpu().lanes, lambda c, lanes: window(x_HWC, place, row, col, c, lanes))
+
+        each(b, rows.outputs, lambda n: each(b, cols.outputs, lambda m: output(n, m)))
+
+    each(b, batch, image)
+
+
+def unpool(
+    b: Builder,
+    batch: Value,
+    d: Value,
+    which: Value,
+    out: Value,
+    *,
+    rows: tuple[Axis, ...],
+    cols: tuple[Axis, ...],
+    channels: int,
+    width: int,
+) -> None:
+    """Writes the kernel: the gradient of the images, from that of the pooled ones and `which`.
+
+    Args:
+      rows, cols: the axes of the transpose.
+      width: of the pooling window, in columns.
+    """
+
+    def image(number: Value) -> None:
+        for row_axis, col_axis in itertools.product(rows, cols):
+            size = row_axis.size * col_axis.size * channels
+            d_hwC, which_hwC = at(b, d, (number, size)), at(b, which, (number, size))
+            out_HWC = at(b, out, (number, row_axis.out_size * col_axis.out_size * channels))
+            _phase(b, d_hwC, which_hwC, out_HWC, row_axis, col_axis, channels, width)
+
+    each(b, batch, image)
+
+
+def _phase(
+    b: Builder, d_hwC: Value, which_hwC: Value, out_HWC: Value, rows: Axis, cols: Axis, channels: int, width: int
+) -> None:
+    def pixel(n: Value, m: Value) -> None:
+        row, col = (_first_tap(b, axis, at) for axis, at in ((rows, n), (cols, m)))
+        column = b.add(b.mul(m, index(cols.step)), index(cols.first))
+        out_C = at(
+            b,
+            out_HWC,
+            (n, rows.step * cols.out_size * channels),
+            (rows.first * cols.out_size * channels, 1),
+            (column, channels),
+        )
+
+        def some(c: Value, lanes: int) -> None:
+            def tap(k: Value, q: Value, total: Value) -> Value:
+                place = (
+                    (b.add(row, b.mul(k, index(rows.taps.spacing))), cols.size * channels),
+                    (b.add(col, b.mul(q, index(cols.taps.spacing))), channels),
+                    (c, 1),
+                )
+                number = b.add(b.mul(k, index(rows.taps.step)), index(rows.taps.first))
+                number = b.add(
+                    b.mul(number, index(width)), b.add(b.mul(q, index(cols.taps.step)), index(cols.taps.first))
+                )
+                is_here = b.fcmp_ordered("==", load(b, at(b, which_hwC, *place), lanes), _float(b, number, lanes))
+                return b.fadd(total, b.select(is_here, load(b, at(b, d_hwC, *place), lanes), zeros(lanes)))
+
+            def tap_row(k: Value, totals: list[Value]) -> Sequence[Value]:
+                inside = range_inside(b, col, cols.taps.spacing, cols.size, cols.taps.number)
+                return loop(b, *inside, lambda q, totals: [tap(k, q, *totals)], totals)
+
+            inside = range_inside(b, row, rows.taps.spacing, rows.size, rows.taps.number)
+            (total,) = loop(b, *inside, tap_row, [zeros(lanes)])
+            store(b, total, at(b, out_C, (c, 1)))
+
+        pieces(b, channels, cpu().lanes, some)
+
+    each(b, rows.outputs, lambda n: each(b, cols.outputs, lambda m: pixel(n, m)))
+
+
+def _first_tap(b: Builder, axis: Axis, output: Value) -> Value:
+    """The place in the input that an output's first tap sees."""
+    return b.add(b.mul(output, index(axis.taps.stride)), index(axis.taps.offset))
+
+
+def _number(b: Builder, k: Value, m: Value, cols: Axis, lanes: int) -> Value:
+    return _float(b, b.add(b.mul(k, index(cols.taps.number)), m), lanes)
+
+
+def _float(b: Builder, number: Value, lanes: int) -> Value:
+    return splat(b, b.sitofp(number, FLOAT), lanes)

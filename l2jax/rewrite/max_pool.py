@@ -1,0 +1,123 @@
+"""Max-pooling on CPUs, with the bias and ReLU before it if there are, as kernels that read each image once."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.extend.core import JaxprEqn
+
+from l2jax.kernels.axes import Pair, Window, convolution_axes, transposed_axes
+from l2jax.kernels.call import call, call_in_place
+from l2jax.kernels.pool import NONE, pool, unpool
+from l2jax.rewrite.interpreter import Made
+from l2jax.rewrite.patterns import is_relu
+from l2jax.rewrite.pooling import over_images
+from l2jax.rewrite.windows import pad, taps
+
+
+def max_pool(x: Array, **params: Any) -> Array | None:
+    """The rule for `reduce_window_max`."""
+    if x.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
+        return None
+    pooled = over_images(_max_pool, x.astype(jnp.float32), **params)
+    return None if pooled is None else pooled.astype(x.dtype)
+
+
+def relu_max_pool(pooling: JaxprEqn, made: Made) -> Array | None:
+    """The pattern that ends with `reduce_window_max`, for images (B, H, W, C); None where ReLU is not before it."""
+    relu = made.only_for(pooling.invars[0])
+    if relu is None or not is_relu(relu) or not _is_of_images(pooling):
+        return None
+    x = made.value(relu.invars[0])
+    if x.dtype != jnp.float32 or not x.size:
+        return None
+    bias_C = jnp.zeros(x.shape[3])
+    addition = made.only_for(relu.invars[0])
+    if addition is not None and addition.primitive.name == "add":
+        x, bias_C = _without_bias(addition, made) or (x, bias_C)
+    size, strides, padding = (pooling.params[name][1:3] for name in ("window_dimensions", "window_strides", "padding"))
+    return pooled(x, bias_C, tuple(size), Window(tuple(strides), tuple(map(tuple, padding))), True)
+
+
+def _without_bias(addition: JaxprEqn, made: Made) -> tuple[Array, Array] | None:
+    """The images and the bias (C,) of a sum; None if it is another sum."""
+    for atom, other in zip(addition.invars, reversed(addition.invars), strict=True):
+        reshape, images = made.equation(atom), made.value(other)
+        if reshape is None or reshape.primitive.name != "reshape" or images.ndim != 4:
+            continue
+        bias = made.value(reshape.invars[0])
+        if made.value(atom).shape == (1, 1, 1, images.shape[3]) and bias.ndim == 1:
+            return images, bias
+    return None
+
+
+def _is_of_images(pooling: JaxprEqn) -> bool:
+    params = pooling.params
+    sizes = params["window_dimensions"], params["window_strides"]
+    return (
+        len(sizes[0]) == 4
+        and all(n[0] == n[3] == 1 for n in sizes)
+        and not any((*params["padding"][0], *params["padding"][3]))
+        and max(*params["base_dilation"], *params["window_dilation"]) == 1
+    )
+
+
+def _max_pool(x_BHWC: Array, size: Pair, window: Window) -> Array:
+    return pooled(x_BHWC, jnp.zeros(x_BHWC.shape[3]), size, window, False)
+
+
+def pooled(x_BHWC: Array, bias_C: Array, size: Pair, window: Window, has_relu: bool) -> Array:
+    """The maxima of windows of some rows and columns, plus bias: (B, h, w, C), and their ReLU if asked."""
+    out, _ = cast(tuple[Array, Array], pooled_and_which(x_BHWC, bias_C, size, window, has_relu))
+    return out
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def pooled_and_which(x_BHWC: Array, bias_C: Array, size: Pair, window: Window, has_relu: bool) -> tuple[Array, Array]:
+    """The same, and which tap of each window holds the maximum."""
+    batch, height, width, channels = x_BHWC.shape
+    counts = window.outputs((height, width), size)
+    rows, cols = convolution_axes((height, width), counts, size, window)
+    out = jax.ShapeDtypeStruct((batch, *counts, channels), jnp.float32)
+    static: dict[str, Any] = {"rows": rows, "cols": cols, "channels": channels, "has_relu": has_relu}
+    maxima, which = call_in_place(pool, [out, out], {}, x_BHWC, bias_C, **static)
+    return maxima, which
+
+
+def _pooled_fwd(
+    x_BHWC: Array, bias_C: Array, size: Pair, window: Window, has_relu: bool
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    out, which = cast(tuple[Array, Array], pooled_and_which(x_BHWC, bias_C, size, window, has_relu))
+    return (out, which), (which, x_BHWC)
+
+
+def _pooled_bwd(
+    size: Pair, window: Window, has_relu: bool, saved: tuple[Array, Array], d_outs: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    (which_BhwC, x_BHWC), (d_BhwC, _) = saved, d_outs
+    d_bias_C = jnp.where(which_BhwC == NONE, 0, d_BhwC).sum((0, 1, 2))
+    return unpooled(d_BhwC, which_BhwC, x_BHWC.shape[1:3], size, window), d_bias_C
+
+
+pooled_and_which.defvjp(_pooled_fwd, _pooled_bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def unpooled(d_BhwC: Array, which_BhwC: Array, images: Pair, size: Pair, window: Window) -> Array:
+    """The gradient of the images (B, H, W, C): each number goes to the tap that holds the maximum."""
+    batch, *counts, channels = d_BhwC.shape
+    rows, cols = transposed_axes(images, counts, size, window)
+    out = jax.ShapeDtypeStruct((batch, *images, channels), jnp.float32)
+    return call(unpool, out, d_BhwC, which_BhwC, rows=rows, cols=cols, channels=channels, width=size[1])
+
+
+def _unpooled_bwd(images: Pair, size: Pair, window: Window, which_BhwC: Array, x_BHWC: Array) -> tuple[Array, None]:
+    seen = taps(pad(x_BHWC, window.pads), size, window.strides, window.dilation)
+    return functools.reduce(jnp.add, [jnp.where(which_BhwC == n, tap, 0) for n, tap in enumerate(seen)]), None
+
+
+unpooled.defvjp(lambda d, which, *static: (unpooled(d, which, *static), which), _unpooled_bwd)
