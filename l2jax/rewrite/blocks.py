@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from l2jax.kernels.axes import Pair
+from l2jax.native.axes import Pair
 from l2jax.rewrite.windows import add_taps, taps
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))

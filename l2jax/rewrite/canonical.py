@@ -2,7 +2,7 @@
 
 Outputs, images and a kernel: of a convolution, two of them make the third. `convolve` makes outputs, `transpose` makes
 images, `correlate` makes a kernel. All are linear in both of their arguments, so they have gradients of any order. Each
-is one call of a kernel from `l2jax.kernels`.
+is one call of native code.
 
 Names carry shapes: B images, H and W rows and columns of x, h and w of the output, K and K of the kernel, C input and O
 output channels. A `Window` says how the kernel moves; of its pads only those before the images count: sizes are given.
@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from l2jax.kernels.axes import Pair, Window, convolution_axes, transposed_axes
-from l2jax.kernels.call import call
-from l2jax.kernels.correlate import correlate as correlate_kernel
-from l2jax.kernels.gather import gather
+from l2jax.native import correlate as native
+from l2jax.native.axes import Pair, Window, convolution_axes, transposed_axes
+from l2jax.native.call import call
+from l2jax.native.gather import gather
 
 Operation = Callable[[Array, Array, Pair, Window], Array]
 
@@ -55,7 +55,7 @@ def _correlate(x_BHWC: Array, d_BhwO: Array, size: Pair, window: Window) -> Arra
     shape = (*size, x_BHWC.shape[3], d_BhwO.shape[3])
     rows, cols = convolution_axes(x_BHWC.shape[1:3], d_BhwO.shape[1:3], size, window)
     out = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return call(correlate_kernel, out, x_BHWC, d_BhwO, rows=rows, cols=cols, kernel_shape=shape)
+    return call(native.correlate, out, x_BHWC, d_BhwO, rows=rows, cols=cols, kernel_shape=shape)
 
 
 def _convolve_gradients(x: Array, kernel: Array, d: Array, window: Window) -> tuple[Array, Array]:

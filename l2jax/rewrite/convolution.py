@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from l2jax.kernels.axes import Pair, Window
+from l2jax.native.axes import Pair, Window
 from l2jax.rewrite.canonical import convolve, transpose
 from l2jax.rewrite.depthwise import depthwise
 from l2jax.rewrite.product import dense

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from l2jax.kernels.axes import Window
+from l2jax.native.axes import Window
 from l2jax.rewrite.windows import add_taps, pad, taps
 
 TERMS = 8

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import JaxprEqn
 
-from l2jax.kernels.axes import Pair
+from l2jax.native.axes import Pair
 from l2jax.rewrite.blocks import convolve_blocks, convolve_columns, multiply_add_pool, pooled_blocks, unblocked
 from l2jax.rewrite.interpreter import Made
 from l2jax.rewrite.lowering import Lowering

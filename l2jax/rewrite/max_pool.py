@@ -1,4 +1,4 @@
-"""Max-pooling on CPUs, with the bias and ReLU before it if there are, as kernels that read each image once."""
+"""Max-pooling on CPUs, with the bias and ReLU before it if there are, in native code that reads each image once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import JaxprEqn
 
-from l2jax.kernels.axes import Pair, Window, convolution_axes, transposed_axes
-from l2jax.kernels.call import call, call_in_place
-from l2jax.kernels.pool import NONE, pool, unpool
+from l2jax.native.axes import Pair, Window, convolution_axes, transposed_axes
+from l2jax.native.call import call, call_in_place
+from l2jax.native.pool import NONE, pool, unpool
 from l2jax.rewrite.interpreter import Made
 from l2jax.rewrite.patterns import is_relu
 from l2jax.rewrite.pooling import over_images

@@ -2,7 +2,7 @@
 
 XLA:CPU computes each of several results by a loop of its own, and reads again each time what they share. Adam reads and
 writes a kernel, its gradient and two moments twelve times where seven would do. Here the equations that make a step's
-results, as far back as they are elementwise, become one kernel, which writes where it reads.
+results, as far back as they are elementwise, become one loop, which writes where it reads.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from l2jax.kernels.call import call_in_place
-from l2jax.kernels.elementwise import OPERATIONS, Operation, elementwise
+from l2jax.native.call import call_in_place
+from l2jax.native.elementwise import OPERATIONS, Operation, elementwise
 from l2jax.rewrite.interpreter import Rules, bind, placed, rewrite
 
 LEAST = 4096

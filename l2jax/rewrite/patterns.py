@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import JaxprEqn
 
-from l2jax.kernels.axes import Pair
+from l2jax.native.axes import Pair
 from l2jax.rewrite.interpreter import Made
 
 IMAGES = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from l2jax.kernels.axes import Pair, Window
+from l2jax.native.axes import Pair, Window
 from l2jax.rewrite.windows import add_taps, pad, taps
 
 MOST_TAPS = 49

@@ -1,7 +1,7 @@
 """Products of rows with a kernel, as three operations of which each is the gradient of the other two.
 
 Rows (M, C) times a kernel (C, O) make outputs (M, O). As convolutions of pixels by a kernel of one tap they are calls
-of the kernels of convolutions. XLA's own products of this kind are slower, and their gradients transpose the rows first
+of the code of convolutions. XLA's own products of this kind are slower, and their gradients transpose the rows first
 (measured). Of few rows, as in dense layers at a network's end, XLA's are as fast.
 """
 
@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from l2jax.kernels.axes import Axis, Taps
-from l2jax.kernels.call import call
-from l2jax.kernels.correlate import TILE, correlate
-from l2jax.kernels.gather import gather
+from l2jax.native.axes import Axis, Taps
+from l2jax.native.call import call
+from l2jax.native.correlate import TILE, correlate
+from l2jax.native.gather import gather
 
 LEAST_WIDTH = 16
 

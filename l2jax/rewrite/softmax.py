@@ -1,4 +1,4 @@
-"""Softmax, as attention has it, as a kernel with a gradient of its own.
+"""Softmax, as attention has it, in native code with a gradient of its own.
 
 Differentiated as it is written, XLA:CPU computes exponentials and quotients again inside the sums of the gradient.
 """
@@ -14,8 +14,8 @@ import numpy as np
 from jax import Array
 from jax.extend.core import JaxprEqn, Literal
 
-from l2jax.kernels import softmax as kernels
-from l2jax.kernels.call import call
+from l2jax.native import softmax as native
+from l2jax.native.call import call
 from l2jax.rewrite.interpreter import Made
 
 
@@ -53,7 +53,7 @@ def _summed_axes(atom: Any, terms: Any, made: Made) -> tuple[int, ...] | None:
 def normalised_exp(x_MN: Array) -> Array:
     """exp(x) divided by its sum in each row."""
     rows, length = x_MN.shape
-    return call(kernels.normalised_exp, jax.ShapeDtypeStruct(x_MN.shape, x_MN.dtype), x_MN, rows=rows, length=length)
+    return call(native.normalised_exp, jax.ShapeDtypeStruct(x_MN.shape, x_MN.dtype), x_MN, rows=rows, length=length)
 
 
 def _normalised_exp_fwd(x_MN: Array) -> tuple[Array, Array]:
@@ -68,7 +68,7 @@ normalised_exp.defvjp(_normalised_exp_fwd, lambda out_MN, d_out_MN: (_gradient(o
 def _gradient(out_MN: Array, d_out_MN: Array) -> Array:
     rows, length = out_MN.shape
     result = jax.ShapeDtypeStruct(out_MN.shape, out_MN.dtype)
-    return call(kernels.normalised_exp_gradient, result, out_MN, d_out_MN, rows=rows, length=length)
+    return call(native.normalised_exp_gradient, result, out_MN, d_out_MN, rows=rows, length=length)
 
 
 @_gradient.defjvp

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array
 
-from l2jax.kernels.axes import Pair
+from l2jax.native.axes import Pair
 
 
 def pad(x_BHWC: Array, pads: tuple[Pair, ...], value: float = 0) -> Array:

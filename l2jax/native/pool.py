@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from l2jax.kernels.axes import Axis
-from l2jax.kernels.call import cpu
-from l2jax.kernels.loops import (
+from l2jax.native.axes import Axis
+from l2jax.native.call import cpu
+from l2jax.native.loops import (
     FLOAT,
     Builder,
     Value,
@@ -45,7 +45,7 @@ def pool(
     channels: int,
     has_relu: bool,
 ) -> None:
-    """Writes the kernel: the pooled images (B, h, w, C), and `which`."""
+    """Writes the code: the pooled images (B, h, w, C), and `which`."""
 
     def window(x_HWC: Value, place: Value, row: Value, col: Value, c: Value, lanes: int) -> None:
         def better(k: Value, m: Value, x_row: Value, best: list[Value]) -> list[Value]:
@@ -96,7 +96,7 @@ def unpool(
     channels: int,
     width: int,
 ) -> None:
-    """Writes the kernel: the gradient of the images, from that of the pooled ones and `which`.
+    """Writes the code: the gradient of the images, from that of the pooled ones and `which`.
 
     Args:
       rows, cols: the axes of the transpose.

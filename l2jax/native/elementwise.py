@@ -8,8 +8,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from l2jax.kernels.call import cpu
-from l2jax.kernels.loops import FLOAT, Builder, Value, at, intrinsic, load, pieces, splat, store
+from l2jax.native.call import cpu
+from l2jax.native.loops import FLOAT, Builder, Value, at, intrinsic, load, pieces, splat, store
 
 VECTORS = 2
 """Registers that a step of the loop takes of each array."""
@@ -47,7 +47,7 @@ def elementwise(
     program: tuple[Operation, ...],
     made: tuple[int, ...],
 ) -> None:
-    """Writes the kernel.
+    """Writes the code.
 
     Args:
       size: of each array.

@@ -14,9 +14,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from l2jax.kernels.axes import Axis
-from l2jax.kernels.call import cpu
-from l2jax.kernels.loops import (
+from l2jax.native.axes import Axis
+from l2jax.native.call import cpu
+from l2jax.native.loops import (
     Builder,
     Value,
     at,
@@ -44,7 +44,7 @@ def gather(
     cols: tuple[Axis, ...],
     kernel_shape: tuple[int, ...],
 ) -> None:
-    """Writes the kernel: outputs (B, h, w, O) from inputs (B, H, W, C).
+    """Writes the code: outputs (B, h, w, O) from inputs (B, H, W, C).
 
     Args:
       rows, cols: the outputs to compute, all rows of `rows` by all columns of `cols`.

@@ -13,9 +13,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from l2jax.kernels.axes import Axis
-from l2jax.kernels.call import cpu
-from l2jax.kernels.loops import (
+from l2jax.native.axes import Axis
+from l2jax.native.call import cpu
+from l2jax.native.loops import (
     Builder,
     Value,
     at,
@@ -49,7 +49,7 @@ def correlate(
     cols: Axis,
     kernel_shape: tuple[int, ...],
 ) -> None:
-    """Writes the kernel: (K, K, C, O) from x (B, H, W, C) and the gradient of the outputs d (B, h, w, O).
+    """Writes the code: (K, K, C, O) from x (B, H, W, C) and the gradient of the outputs d (B, h, w, O).
 
     Args:
       rows, cols: as in the convolution.

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from l2jax.kernels.call import cpu
-from l2jax.kernels.loops import FLOAT, Builder, Value, at, each, index, intrinsic, load, loop, splat, store, zeros
+from l2jax.native.call import cpu
+from l2jax.native.loops import FLOAT, Builder, Value, at, each, index, intrinsic, load, loop, splat, store, zeros
 
 INT = ir.IntType(32)
 
@@ -24,7 +24,7 @@ POLYNOMIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2
 
 
 def normalised_exp(b: Builder, _: Value, x: Value, out: Value, *, rows: int, length: int) -> None:
-    """Writes the kernel: exp(x) over its sum in each row."""
+    """Writes the code: exp(x) over its sum in each row."""
 
     def row(n: Value) -> None:
         x_row, out_row = (at(b, pointer, (n, length)) for pointer in (x, out))
@@ -47,7 +47,7 @@ def normalised_exp(b: Builder, _: Value, x: Value, out: Value, *, rows: int, len
 
 
 def normalised_exp_gradient(b: Builder, _: Value, y: Value, d: Value, out: Value, *, rows: int, length: int) -> None:
-    """Writes the kernel: y * (d - sum(y * d)) in each row, where y is what `normalised_exp` made."""
+    """Writes the code: y * (d - sum(y * d)) in each row, where y is what `normalised_exp` made."""
 
     def row(n: Value) -> None:
         y_row, d_row, out_row = (at(b, pointer, (n, length)) for pointer in (y, d, out))

@@ -1,4 +1,4 @@
-"""Kernels as they are written for each kind of CPU, against XLA's own operations."""
+"""Native code as it is written for each kind of CPU, against XLA's own operations."""
 
 import functools
 
@@ -10,8 +10,8 @@ from flax import nnx
 from helpers import plain
 from helpers.compare import assert_close
 
-from l2jax.kernels import call, correlate, elementwise, gather, pool, softmax
-from l2jax.kernels.call import Cpu
+from l2jax.native import call, correlate, elementwise, gather, pool, softmax
+from l2jax.native.call import Cpu
 from l2jax.rewrite.interpreter import rewrite
 from l2jax.rewrite.one_pass import in_one_pass
 from l2jax.rewrite.platforms import CPU

@@ -1,6 +1,6 @@
-"""Kernels written at run time: compiled by LLVM for this CPU, and called by XLA.
+"""Native code that is written at run time: compiled by LLVM for this CPU, and called by XLA.
 
-XLA calls them through its foreign function interface, https://docs.jax.dev/en/latest/ffi.html, whose C structures are
+XLA calls it through its foreign function interface, https://docs.jax.dev/en/latest/ffi.html, whose C structures are
 read here by their offsets (xla/ffi/api/c_api.h, which jaxlib includes).
 """
 
@@ -17,7 +17,7 @@ import llvmlite.binding as llvm
 from jax import Array
 from llvmlite import ir
 
-from l2jax.kernels.loops import INDEX, POINTER, Builder, Value
+from l2jax.native.loops import INDEX, POINTER, Builder, Value
 
 BYTE, INT = ir.IntType(8), ir.IntType(32)
 
@@ -28,7 +28,7 @@ EXTENSION_METADATA, METADATA_VERSION, METADATA_TRAITS, API_VERSION = 24, 24, 32,
 
 
 class Cpu(NamedTuple):
-    """What decides the shape of a kernel.
+    """What decides the shape of the code.
 
     Attributes:
       lanes: float32 numbers in a vector.
@@ -50,47 +50,46 @@ def cpu() -> Cpu:
     return Cpu(4, 32 if features.get("neon") else 16)
 
 
-def call(kernel: Callable[..., None], result: jax.ShapeDtypeStruct, *args: Array, **static: Hashable) -> Array:
-    """The result of a kernel, under any transformation but gradients.
+def call(write: Callable[..., None], result: jax.ShapeDtypeStruct, *args: Array, **static: Hashable) -> Array:
+    """The result of native code, under any transformation but gradients.
 
     Args:
-      kernel: writes itself, given a builder of LLVM IR, the length of the first axis of the first argument, pointers to
-        the arguments and to the result, and by name what is known before.
+      write: writes the code, given a builder of LLVM IR, the length of the first axis of the first argument, pointers
+        to the arguments and to the result, and by name what is known before.
       result: its shape and type.
       args: arrays, float32.
       static: what is known before.
     """
-    (out,) = call_in_place(kernel, [result], {}, *args, **static)
+    (out,) = call_in_place(write, [result], {}, *args, **static)
     return out
 
 
 def call_in_place(
-    kernel: Callable[..., None],
+    write: Callable[..., None],
     results: Sequence[jax.ShapeDtypeStruct],
     in_place: Mapping[int, int],
     *args: Array,
     **static: Hashable,
 ) -> Sequence[Array]:
-    """The results of a kernel that has several, some of them in the memory of arguments: {argument: result}."""
-    name = _registered(kernel, len(args), len(results), tuple(sorted(static.items())))
+    """The results of code that has several, some of them in the memory of arguments: {argument: result}."""
+    name = _registered(write, len(args), len(results), tuple(sorted(static.items())))
     aliases = dict(in_place)
     return jax.ffi.ffi_call(name, results, vmap_method="sequential", input_output_aliases=aliases)(*args)
 
 
 @functools.cache
 def _registered(
-    kernel: Callable[..., None], num_args: int, num_results: int, static: tuple[tuple[str, Any], ...]
+    write: Callable[..., None], num_args: int, num_results: int, static: tuple[tuple[str, Any], ...]
 ) -> str:
-    """The name under which XLA knows the kernel: that of its code."""
+    """The name under which XLA knows the code."""
     module = ir.Module()
-    inner = ir.Function(
-        module, ir.FunctionType(ir.VoidType(), [INDEX, *[POINTER] * (num_args + num_results)]), "kernel"
-    )
+    kind = ir.FunctionType(ir.VoidType(), [INDEX, *[POINTER] * (num_args + num_results)])
+    inner = ir.Function(module, kind, "inner")
     b: Builder = ir.IRBuilder(inner.append_basic_block())
-    kernel(b, *inner.args, **dict(static))
+    write(b, *inner.args, **dict(static))
     b.ret_void()
     _write_handler(module, inner, num_args, num_results)
-    return _registered_code(kernel.__name__, str(module))
+    return _registered_code(write.__name__, str(module))
 
 
 @functools.cache
@@ -135,7 +134,7 @@ _engines: list[Any] = []  # what is compiled lives as long as these
 
 
 def _compiled(code: str) -> int:
-    """The address of the handler. LLVM's passes over IR are left out: they take long, and kernels need none."""
+    """The address of the handler. LLVM's passes over IR are left out: they take long, and such loops need none."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(code), _machine())
     engine.finalize_object()
     _engines.append(engine)

@@ -1,4 +1,4 @@
-"""Loops over vectors of float32 in LLVM IR: the few words that kernels are written in.
+"""Loops over vectors of float32 in LLVM IR: the few words that native code is written in.
 
 Indices and sizes are 64-bit integers, of LLVM or of Python; pointers are to float32. A loop carries values, such as
 sums, from one round to the next, which is what keeps them in registers.
@@ -14,7 +14,7 @@ from llvmlite import ir
 INDEX = ir.IntType(64)
 FLOAT = ir.FloatType()
 POINTER = ir.PointerType()
-ALIGNMENT = 4  # of float32; kernels read and write from any element on
+ALIGNMENT = 4  # of float32; code reads and writes from any element on
 
 Builder = Any
 """llvmlite's IRBuilder, whose methods say nothing to type checkers."""
