@@ -31,8 +31,8 @@ from throughput import write_digits
 NAMES = tuple(name for name in NETWORKS if name not in ("", "deeper"))
 EXAMPLES = 128
 EPOCHS = {"article": 64, "lenet": 128, "separable": 32, "mlp": 32, "resnet": 16}
-"""Epochs per two rounds, so that a round takes a second or so; for other networks, `FEW_EPOCHS`. On a machine that others
-use, many short rounds by turns say more than few long ones."""
+"""Epochs per two rounds, so that a round takes a second or so; for other networks, `FEW_EPOCHS`. On a machine that
+others use, many short rounds by turns say more than few long ones."""
 FEW_EPOCHS = 8
 HEADS = ("network", "l2jax", "PyTorch", "ratio", "JAX", "ratio", "compilation, s", "memory: l2jax", "PyTorch, MB")
 

@@ -12,6 +12,7 @@ from l2jax.native.call import cpu
 from l2jax.native.loops import FLOAT, Builder, Value, at, each, index, intrinsic, load, loop, splat, store, zeros
 
 INT = ir.IntType(32)
+FIRST = ir.Constant(INT, 0)
 
 HIGHEST, LOWEST = 88.72283, -87.33654
 """Above, exponentials are infinite; below, smaller than float32's least normal number, and 0 here."""
@@ -24,13 +25,19 @@ POLYNOMIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2
 
 
 def normalised_exp(b: Builder, _: Value, x: Value, out: Value, *, rows: int, length: int) -> None:
-    """Writes the code: exp(x) over its sum in each row."""
+    """Writes the code: exp(x) over its sum in each row, from which the row's maximum is subtracted first."""
 
     def row(n: Value) -> None:
         x_row, out_row = (at(b, pointer, (n, length)) for pointer in (x, out))
 
+        def maximum(first: Value, top: Value, lanes: int) -> Value:
+            here = _reduced(b, "fmaximum", load(b, at(b, x_row, (first, 1)), lanes))
+            return b.extract_element(intrinsic(b, "llvm.maximum", *(splat(b, n, 1) for n in (top, here))), FIRST)
+
+        top = _over_row(b, length, maximum, -math.inf)
+
         def exponentials(first: Value, total: Value, lanes: int) -> Value:
-            value = exp(b, load(b, at(b, x_row, (first, 1)), lanes))
+            value = exp(b, b.fsub(load(b, at(b, x_row, (first, 1)), lanes), splat(b, top, lanes)))
             store(b, value, at(b, out_row, (first, 1)))
             return b.fadd(total, sum_of(b, value))
 
@@ -68,21 +75,25 @@ def normalised_exp_gradient(b: Builder, _: Value, y: Value, d: Value, out: Value
     each(b, rows, row)
 
 
-def _over_row(b: Builder, length: int, body: Callable[[Value, Value, int], Value]) -> Value:
+def _over_row(b: Builder, length: int, body: Callable[[Value, Value, int], Value], start: float = 0.0) -> Value:
     """Writes (first, total, lanes) to the next total for all numbers of a row; returns the last total."""
     lanes = cpu().lanes
     whole = length - length % lanes
-    total = ir.Constant(FLOAT, 0.0)
+    total = ir.Constant(FLOAT, start)
     (total,) = loop(b, 0, whole // lanes, lambda n, t: [body(b.mul(n, index(lanes)), t[0], lanes)], [total])
     return body(index(whole), total, length - whole) if length > whole else total
 
 
 def sum_of(b: Builder, vector: Value) -> Value:
     """The sum of a vector's numbers, in the order that is fastest."""
-    name = f"llvm.vector.reduce.fadd.v{vector.type.count}f32"
-    kind = ir.FunctionType(FLOAT, [FLOAT, vector.type])
+    return _reduced(b, "fadd", vector, ir.Constant(FLOAT, -0.0))
+
+
+def _reduced(b: Builder, how: str, vector: Value, *start: Value) -> Value:
+    name = f"llvm.vector.reduce.{how}.v{vector.type.count}f32"
+    kind = ir.FunctionType(FLOAT, [*(FLOAT for _ in start), vector.type])
     function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
-    return b.call(function, [ir.Constant(FLOAT, -0.0), vector], fastmath=("reassoc",))
+    return b.call(function, [*start, vector], fastmath=("reassoc",))
 
 
 def exp(b: Builder, x: Value) -> Value:

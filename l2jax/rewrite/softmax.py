@@ -25,12 +25,23 @@ def softmax(division: JaxprEqn, made: Made) -> Array | None:
     exp, axes = made.equation(numerator), _summed_axes(denominator, numerator, made)
     if axes is None or exp is None or exp.primitive.name != "exp" or exp.params.get("accuracy") is not None:
         return None
-    x = made.value(exp.invars[0])
+    x = made.value(_unshifted(exp.invars[0], axes, made))
     if x.dtype != jnp.float32 or not x.size:
         return None
     order = (*(axis for axis in range(x.ndim) if axis not in axes), *axes)
     rows_MN = x.transpose(order).reshape(-1, math.prod(x.shape[axis] for axis in axes))
     return normalised_exp(rows_MN).reshape([x.shape[axis] for axis in order]).transpose(np.argsort(order))
+
+
+def _unshifted(atom: Any, axes: tuple[int, ...], made: Made) -> Any:
+    """What was there before a number was subtracted from each row, such as its maximum; softmax is the same without."""
+    shift = made.equation(atom)
+    if shift is None or shift.primitive.name != "sub":
+        return atom
+    x, number = shift.invars
+    sizes = np.shape(made.value(number))
+    is_per_row = len(sizes) == np.ndim(made.value(x)) and all(sizes[axis] == 1 for axis in axes)
+    return x if is_per_row else atom
 
 
 def _summed_axes(atom: Any, terms: Any, made: Made) -> tuple[int, ...] | None:
