@@ -29,8 +29,9 @@ from side_by_side.table import table
 from throughput import write_digits
 
 NAMES = tuple(name for name in NETWORKS if name not in ("", "deeper"))
-EXAMPLES = 128
-EPOCHS = {"article": 64, "lenet": 128, "separable": 32, "mlp": 32, "resnet": 16}
+EXAMPLES, FEW_EXAMPLES = {"article": 1024, "lenet": 1024, "mlp": 1024, "vit": 1024}, 128
+"""Training examples; few where JAX as tutorials write it would take minutes for an epoch."""
+EPOCHS = {"article": 8, "lenet": 16, "separable": 32, "mlp": 8, "resnet": 16, "vit": 2}
 """Epochs per two rounds, so that a round takes a second or so; for other networks, `FEW_EPOCHS`. On a machine that
 others use, many short rounds by turns say more than few long ones."""
 FEW_EPOCHS = 8
@@ -58,13 +59,13 @@ def peers(network: str, rounds: int, epochs: int) -> dict[str, list[Peer]]:
 def measure_network(network: str, *, quick: bool) -> dict[str, list[Row]]:
     """The rows by side of the comparison."""
     log(network)
-    epochs = EPOCHS.get(network, FEW_EPOCHS)
+    epochs, examples = EPOCHS.get(network, FEW_EPOCHS), EXAMPLES.get(network, FEW_EXAMPLES)
     sides = peers(network, *((5, max(1, epochs // 8)) if quick else (9, max(1, epochs // 2))))
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "digits.npz")
-        write_digits(data, EXAMPLES, coloured=network != "article")
+        write_digits(data, examples, coloured=network != "article")
         together = [peer for side in sides.values() for peer in side]
-        rows = measure(together, data, examples=EXAMPLES, warm_up=1)
+        rows = measure(together, data, examples=examples, warm_up=1)
     return {name: [rows[peer] for peer in side] for name, side in sides.items()}
 
 

@@ -139,10 +139,10 @@ def store_all(b: Builder, vectors: Sequence[Value], pointer: Value) -> None:
 
 
 def multiply_add(b: Builder, pointer: Value, vectors: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
-    """The sums, each plus the number at the pointer times its vector, rounded once."""
+    """The sums, each plus the number at the pointer times its vector; rounded once on CPUs that can."""
     number = b.load(pointer, typ=FLOAT, align=ALIGNMENT)
     return [
-        intrinsic(b, "llvm.fma", splat(b, number, vector.type.count), vector, total)
+        intrinsic(b, "llvm.fmuladd", splat(b, number, vector.type.count), vector, total)
         for vector, total in zip(vectors, sums, strict=True)
     ]
 

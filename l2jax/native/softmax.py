@@ -104,13 +104,13 @@ def exp(b: Builder, x: Value) -> Value:
     n = intrinsic(b, "llvm.roundeven", b.fmul(inside, constant(1 / math.log(2))))
     r = inside
     for part in LN2:
-        r = intrinsic(b, "llvm.fma", n, constant(-part), r)
+        r = intrinsic(b, "llvm.fmuladd", n, constant(-part), r)
     polynomial = functools.reduce(
-        lambda total, factor: intrinsic(b, "llvm.fma", total, r, constant(factor)),
+        lambda total, factor: intrinsic(b, "llvm.fmuladd", total, r, constant(factor)),
         POLYNOMIAL[1:],
         constant(POLYNOMIAL[0]),
     )
-    value = b.fadd(intrinsic(b, "llvm.fma", polynomial, b.fmul(r, r), r), constant(1.0))
+    value = b.fadd(intrinsic(b, "llvm.fmuladd", polynomial, b.fmul(r, r), r), constant(1.0))
     # 2^n by its bits. n can be 128, so it is taken in halves; minnum makes a number of what is none.
     ints = ir.VectorType(INT, lanes)
     whole = b.fptosi(intrinsic(b, "llvm.minnum", n, constant(128.0)), ints)
