@@ -70,7 +70,7 @@ def _groups(jaxpr: Jaxpr) -> list[list[int]]:
             neighbours = [group_of[var] for var in _variables(eqn) if level.get(var) == level[out]]
             group = {number}.union(*neighbours)
             group_of |= {jaxpr.eqns[n].outvars[0]: group for n in group}
-    results = [group_of[var] for var in jaxpr.outvars if not isinstance(var, Literal) and var in group_of]
+    results = [group_of[var] for var in _made(jaxpr.outvars) if var in group_of]
     return [sorted(group) for group in {id(group): group for group in results}.values() if len(group) > 1]
 
 
@@ -91,7 +91,7 @@ def _levels(jaxpr: Jaxpr) -> dict[Any, int]:
         for var in inputs:
             users[var].append(eqn)
     for var in reversed(level):
-        levels = {level.get(eqn.outvars[0], -1) for eqn in users[var]}
+        levels = {level.get(out, -1) for eqn in users[var] for out in eqn.outvars or [None]}
         if len(levels) == 1 and levels != {-1}:
             (level[var],) = levels
     return level
@@ -116,7 +116,12 @@ def _power(eqn: JaxprEqn) -> int:
 
 
 def _variables(eqn: JaxprEqn) -> list[Any]:
-    return [atom for atom in eqn.invars if not isinstance(atom, Literal)]
+    return _made(eqn.invars)
+
+
+def _made(atoms: Sequence[Any]) -> list[Any]:
+    """Those that are no literals, which are nobody's outputs."""
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 def _in_order(eqns: Sequence[JaxprEqn], groups: Sequence[Sequence[int]]) -> list[list[JaxprEqn]]:
@@ -141,9 +146,10 @@ def _at_once(eqns: Sequence[JaxprEqn], values: Mapping[Any, Any], jaxpr: Jaxpr) 
     program, number = _program(eqns, inputs)
 
     inside = {id(eqn) for eqn in eqns}
-    used = {var for eqn in jaxpr.eqns if id(eqn) not in inside for var in _variables(eqn)} | set(jaxpr.outvars)
+    used = {var for eqn in jaxpr.eqns if id(eqn) not in inside for var in _variables(eqn)} | set(_made(jaxpr.outvars))
     results = [eqn.outvars[0] for eqn in eqns if eqn.outvars[0] in used]
-    before = dict(zip(jaxpr.outvars, jaxpr.invars, strict=False))  # a carry has the places of the one before
+    # A carry has the places of the one before.
+    before = {out: var for out, var in zip(jaxpr.outvars, jaxpr.invars, strict=False) if not isinstance(out, Literal)}
     in_place = {inputs.index(before[var]): n for n, var in enumerate(results) if before.get(var) in inputs[:num_arrays]}
     outs = call_in_place(
         elementwise,

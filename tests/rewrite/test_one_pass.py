@@ -88,6 +88,22 @@ def test_small_arrays_and_other_types_stay_as_they_are():
     assert len(calls(jax.make_jaxpr(in_one_pass(step))((jnp.ones(LEAST),)))) == 1
 
 
+def test_other_results_are_what_they_are():
+    """A constant, an input as it is, and an intermediate value that is a result, and looked at, too."""
+    seen = []
+
+    def step(carry):
+        x, _, small, _ = carry
+        y = 2 * x + 1
+        jax.debug.callback(seen.append, y)
+        return y * y, 3.0, small, y
+
+    carry = jnp.asarray(normal(0, LEAST)), 1.0, jnp.ones(4), jnp.zeros(LEAST)
+    assert_close(plain.jit(in_one_pass(step))(carry), plain.jit(step)(carry), 1e-6)
+    jax.effects_barrier()
+    assert_close(seen[0], seen[1])
+
+
 @pytest.mark.parametrize("size", [LEAST, LEAST + 1, LEAST + 17])
 def test_no_number_is_left_out(size):
     def step(carry):
