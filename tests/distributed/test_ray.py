@@ -138,6 +138,7 @@ def test_a_killed_worker_costs_nothing_but_time(workers, tmp_path, expected):
     assert driver.sweep.results().data.identical(expected)
 
 
+@pytest.mark.slow  # three nodes, each with agents of its own, take minutes to start beside other tests on two cores
 def test_a_lost_node_costs_nothing_but_time(tmp_path, workers, expected):
     """On a cluster of its own process, as one process is part of one cluster at a time."""
     done = run_python(
