@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -37,9 +38,11 @@ def default_tuning(device: jax.Device, trials_per_device: int) -> Tuning:
 
 def candidates(device: jax.Device, trials_per_device: int) -> list[Tuning]:
     """The choices worth measuring; an accelerator takes long to compile for, and is idle with few trials."""
-    sizes = (1, 2, 4, 16, 64, 256) if device.platform == "cpu" else (256,)
+    on_cpu = device.platform == "cpu"
+    sizes = (1, 2, 4, 16, 64, 256) if on_cpu else (256,)
     blocks = [size for size in sizes if size < trials_per_device] + [trials_per_device]
-    return [Tuning(size, few_products) for size in blocks for few_products in (DEFAULT_LOWERING.few_products, 0)]
+    few_products = (DEFAULT_LOWERING.few_products,) if on_cpu else (DEFAULT_LOWERING.few_products, 0)
+    return [Tuning(*choice) for choice in itertools.product(blocks, few_products)]
 
 
 def autotune(key: str, choices: Iterable[Tuning], seconds: Callable[[Tuning], float]) -> Tuning:

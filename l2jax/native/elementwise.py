@@ -78,10 +78,9 @@ def _inverse(b: Builder, number: Value) -> list[Value]:
 
     The second is 1, but for numbers so large that their inverse is too small for float32.
     """
-    size = intrinsic(b, "llvm.fabs", splat(b, number, 1))
-    is_large = b.fcmp_ordered(">", size, splat(b, ir.Constant(FLOAT, 2.0**100), 1))
-    factors = (splat(b, ir.Constant(FLOAT, factor), 1) for factor in (2.0**-64, 1.0))
-    factor = b.extract_element(b.select(is_large, *factors), ir.Constant(ir.IntType(32), 0))
+    large = ir.Constant(FLOAT, 2.0**100)
+    is_large = b.or_(b.fcmp_ordered(">", number, large), b.fcmp_ordered("<", number, b.fneg(large)))
+    factor = b.select(is_large, ir.Constant(FLOAT, 2.0**-64), ir.Constant(FLOAT, 1.0))
     return [b.fdiv(ir.Constant(FLOAT, 1.0), b.fmul(number, factor)), factor]
 
 
