@@ -26,6 +26,7 @@ from l2jax.native.loops import (
     loop,
     multiply_add,
     pieces,
+    prefetch,
     range_inside,
     smaller,
     store_all,
@@ -36,6 +37,9 @@ from l2jax.native.loops import (
 
 TILE = 64
 """Outputs of an image that are summed over before the next taps and channels."""
+
+WIDE = 256
+"""Where outputs have so many features, a tile is read piece by piece, which CPUs do not foresee: they are told."""
 
 
 def correlate(
@@ -135,7 +139,10 @@ def _add_row(
         outputs = list(alike)
 
         def output(m: Value, sums: list[Value], members: list[int] = members) -> Sequence[Value]:
-            vectors = load_all(b, at(b, d_wO, (m, features)), widths)
+            place = at(b, d_wO, (m, features))
+            vectors = load_all(b, place, widths)
+            if features >= WIDE:
+                prefetch(b, at(b, place, (TILE * features, 1)), widths)
             x_C = at(b, x_WC, (m, cols.taps.stride * channels))
             for n in members:
                 tap, channel = block[n]

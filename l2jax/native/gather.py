@@ -12,7 +12,7 @@ output channels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from l2jax.native.axes import Axis
 from l2jax.native.call import cpu
@@ -32,6 +32,9 @@ from l2jax.native.loops import (
     zeros,
 )
 
+Put = Callable[[Builder, Sequence[tuple[Sequence[Value], Value]]], None]
+"""(builder, for each output some neighbouring features as vectors, and where they belong)."""
+
 
 def gather(
     b: Builder,
@@ -43,12 +46,14 @@ def gather(
     rows: tuple[Axis, ...],
     cols: tuple[Axis, ...],
     kernel_shape: tuple[int, ...],
+    put: Put | None = None,
 ) -> None:
     """Writes the code: outputs (B, h, w, O) from inputs (B, H, W, C).
 
     Args:
       rows, cols: the outputs to compute, all rows of `rows` by all columns of `cols`.
       kernel_shape: (K, K, C, O).
+      put: writes what becomes of a block of outputs, if they are not to be stored.
     """
     channels, features = kernel_shape[2:]
 
@@ -56,7 +61,7 @@ def gather(
         for row_axis, col_axis in itertools.product(rows, cols):
             x_HWC = at(b, x, (number, row_axis.size * col_axis.size * channels))
             out_hwO = at(b, out, (number, row_axis.out_size * col_axis.out_size * features))
-            _image(b, x_HWC, kernel, out_hwO, row_axis, col_axis, kernel_shape)
+            _image(b, x_HWC, kernel, out_hwO, row_axis, col_axis, kernel_shape, put)
 
     each(b, batch, image)
 
@@ -69,6 +74,7 @@ def _image(
     rows: Axis,
     cols: Axis,
     kernel_shape: tuple[int, ...],
+    put: Put | None,
 ) -> None:
     _, taps_cols, channels, features = kernel_shape
     lanes, registers = cpu()
@@ -95,16 +101,23 @@ def _image(
 
                     blank = [zeros(lanes) for lanes in widths] * width
                     sums = loop(b, *seen_rows, tap_row, blank)
+                    outputs = []
                     for pixel in range(width):
                         column = (first, cols.step * features), ((cols.first + pixel * cols.step) * features, 1)
                         its = sums[pixel * len(widths) : (pixel + 1) * len(widths)]
-                        store_all(b, its, at(b, out_wO, *column, (o, 1)))
+                        outputs.append((its, at(b, out_wO, *column, (o, 1))))
+                    (put or _store)(b, outputs)
 
                 each(b, repeats, block)
 
         pieces(b, features, vectors * lanes, some_features)
 
     each(b, rows.outputs, row)
+
+
+def _store(b: Builder, outputs: Sequence[tuple[Sequence[Value], Value]]) -> None:
+    for vectors, place in outputs:
+        store_all(b, vectors, place)
 
 
 def _add_row(

@@ -16,6 +16,9 @@ FLOAT = ir.FloatType()
 POINTER = ir.PointerType()
 ALIGNMENT = 4  # of float32; code reads and writes from any element on
 
+READ_DATA_SOON = 0, 2, 1
+"""LLVM's numbers for a prefetch that reads, to the second cache, data."""
+
 Builder = Any
 """llvmlite's IRBuilder, whose methods say nothing to type checkers."""
 Value = Any
@@ -136,6 +139,17 @@ def store_all(b: Builder, vectors: Sequence[Value], pointer: Value) -> None:
     for vector in vectors:
         store(b, vector, at(b, pointer, (first, 1)))
         first += vector.type.count
+
+
+def prefetch(b: Builder, pointer: Value, widths: Sequence[int]) -> None:
+    """Asks for vectors that lie side by side to be brought to the second cache; they may lie outside of any array."""
+    flag = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [POINTER, *[flag] * 3])
+    function = b.module.globals.get("llvm.prefetch.p0") or ir.Function(b.module, kind, "llvm.prefetch.p0")
+    for n in range(len(widths)):
+        b.call(
+            function, [at(b, pointer, (sum(widths[:n]), 1)), *(ir.Constant(flag, value) for value in READ_DATA_SOON)]
+        )
 
 
 def multiply_add(b: Builder, pointer: Value, vectors: Sequence[Value], sums: Sequence[Value]) -> list[Value]:

@@ -12,10 +12,9 @@ from l2jax.native.call import cpu
 from l2jax.native.loops import FLOAT, Builder, Value, at, each, index, intrinsic, load, loop, splat, store, zeros
 
 INT = ir.IntType(32)
-FIRST = ir.Constant(INT, 0)
 
-HIGHEST, LOWEST = 88.72283, -87.33654
-"""Above, exponentials are infinite; below, smaller than float32's least normal number, and 0 here."""
+LOWEST = -87.33654
+"""Below, exponentials are smaller than float32's least normal number, and 0 here."""
 
 LN2 = (0.693359375, -2.12194440e-4)
 """ln 2 as a number of few digits, which whole numbers can be multiplied with exactly, and what it lacks."""
@@ -30,23 +29,24 @@ def normalised_exp(b: Builder, _: Value, x: Value, out: Value, *, rows: int, len
     def row(n: Value) -> None:
         x_row, out_row = (at(b, pointer, (n, length)) for pointer in (x, out))
 
-        def maximum(first: Value, top: Value, lanes: int) -> Value:
-            here = _reduced(b, "fmaximum", load(b, at(b, x_row, (first, 1)), lanes))
-            return b.extract_element(intrinsic(b, "llvm.maximum", *(splat(b, n, 1) for n in (top, here))), FIRST)
+        def maximum(first: Value, top: Value) -> Value:
+            here = load(b, at(b, x_row, (first, 1)), top.type.count)
+            return _joined(b, "fmax", here, top)  # never NaN, which is seen in the sum
 
-        top = _over_row(b, length, maximum, -math.inf)
+        top = _over_row(b, length, maximum, "fmax", -math.inf)
 
-        def exponentials(first: Value, total: Value, lanes: int) -> Value:
+        def exponentials(first: Value, total: Value) -> Value:
+            lanes = total.type.count
             value = exp(b, b.fsub(load(b, at(b, x_row, (first, 1)), lanes), splat(b, top, lanes)))
             store(b, value, at(b, out_row, (first, 1)))
-            return b.fadd(total, sum_of(b, value))
+            return b.fadd(total, value)
 
-        total = _over_row(b, length, exponentials)
+        factor = b.fdiv(ir.Constant(FLOAT, 1.0), _over_row(b, length, exponentials, "fadd", 0.0))
 
-        def divided(first: Value, unused: Value, lanes: int) -> Value:
-            place = at(b, out_row, (first, 1))
-            store(b, b.fdiv(load(b, place, lanes), splat(b, total, lanes)), place)
-            return unused
+        def divided(first: Value, total: Value) -> Value:
+            place, lanes = at(b, out_row, (first, 1)), total.type.count
+            store(b, b.fmul(load(b, place, lanes), splat(b, factor, lanes)), place)
+            return total
 
         _over_row(b, length, divided)
 
@@ -59,13 +59,14 @@ def normalised_exp_gradient(b: Builder, _: Value, y: Value, d: Value, out: Value
     def row(n: Value) -> None:
         y_row, d_row, out_row = (at(b, pointer, (n, length)) for pointer in (y, d, out))
 
-        def product(first: Value, total: Value, lanes: int) -> Value:
-            one, other = (load(b, at(b, pointer, (first, 1)), lanes) for pointer in (y_row, d_row))
-            return b.fadd(total, sum_of(b, b.fmul(one, other)))
+        def product(first: Value, total: Value) -> Value:
+            one, other = (load(b, at(b, pointer, (first, 1)), total.type.count) for pointer in (y_row, d_row))
+            return intrinsic(b, "llvm.fmuladd", one, other, total)
 
-        mean = _over_row(b, length, product)
+        mean = _over_row(b, length, product, "fadd", 0.0)
 
-        def gradient(first: Value, total: Value, lanes: int) -> Value:
+        def gradient(first: Value, total: Value) -> Value:
+            lanes = total.type.count
             one, other = (load(b, at(b, pointer, (first, 1)), lanes) for pointer in (y_row, d_row))
             store(b, b.fmul(one, b.fsub(other, splat(b, mean, lanes))), at(b, out_row, (first, 1)))
             return total
@@ -75,32 +76,46 @@ def normalised_exp_gradient(b: Builder, _: Value, y: Value, d: Value, out: Value
     each(b, rows, row)
 
 
-def _over_row(b: Builder, length: int, body: Callable[[Value, Value, int], Value], start: float = 0.0) -> Value:
-    """Writes (first, total, lanes) to the next total for all numbers of a row; returns the last total."""
+def _over_row(
+    b: Builder, length: int, body: Callable[[Value, Value], Value], how: str = "fadd", start: float = 0.0
+) -> Value:
+    """Writes (first, totals) to the next totals, vector by vector, for all numbers of a row; returns one total.
+
+    Args:
+      how: the totals are put together, as LLVM calls it.
+      start: the total of nothing.
+    """
     lanes = cpu().lanes
     whole = length - length % lanes
-    total = ir.Constant(FLOAT, start)
-    (total,) = loop(b, 0, whole // lanes, lambda n, t: [body(b.mul(n, index(lanes)), t[0], lanes)], [total])
-    return body(index(whole), total, length - whole) if length > whole else total
+    ends = []
+    if whole:
+        blank = [_constant(b, lanes, start)]
+        ends += loop(b, 0, whole // lanes, lambda n, t: [body(b.mul(n, index(lanes)), t[0])], blank)
+    if length > whole:
+        ends.append(body(index(whole), _constant(b, length - whole, start)))
+    return functools.reduce(functools.partial(_joined, b, how), (_reduced(b, how, end, start) for end in ends))
 
 
-def sum_of(b: Builder, vector: Value) -> Value:
-    """The sum of a vector's numbers, in the order that is fastest."""
-    return _reduced(b, "fadd", vector, ir.Constant(FLOAT, -0.0))
+def _joined(b: Builder, how: str, one: Value, other: Value) -> Value:
+    return b.fadd(one, other) if how == "fadd" else b.select(b.fcmp_ordered(">", one, other), one, other)
 
 
-def _reduced(b: Builder, how: str, vector: Value, *start: Value) -> Value:
+def _reduced(b: Builder, how: str, vector: Value, start: float) -> Value:
+    """The total of a vector's numbers, in the order that is fastest."""
     name = f"llvm.vector.reduce.{how}.v{vector.type.count}f32"
-    kind = ir.FunctionType(FLOAT, [*(FLOAT for _ in start), vector.type])
+    first = [ir.Constant(FLOAT, start)] if how == "fadd" else []
+    kind = ir.FunctionType(FLOAT, [*(FLOAT for _ in first), vector.type])
     function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
-    return b.call(function, [*start, vector], fastmath=("reassoc",))
+    flags = ("reassoc",) if how == "fadd" else ("nnan",)
+    return b.call(function, [*first, vector], fastmath=flags)
 
 
 def exp(b: Builder, x: Value) -> Value:
-    """The exponentials of a vector: 2^n * exp(r), where n is whole and |r| < ln(2) / 2."""
+    """The exponentials of a vector of numbers that are not positive: 2^n * exp(r), n whole and |r| < ln(2) / 2."""
     lanes = x.type.count
     constant = functools.partial(_constant, b, lanes)
-    inside = intrinsic(b, "llvm.minimum", intrinsic(b, "llvm.maximum", x, constant(LOWEST)), constant(HIGHEST))
+    is_low = b.fcmp_ordered("<", x, constant(LOWEST))
+    inside = b.select(is_low, constant(LOWEST), x)
     n = intrinsic(b, "llvm.roundeven", b.fmul(inside, constant(1 / math.log(2))))
     r = inside
     for part in LN2:
@@ -111,15 +126,11 @@ def exp(b: Builder, x: Value) -> Value:
         constant(POLYNOMIAL[0]),
     )
     value = b.fadd(intrinsic(b, "llvm.fmuladd", polynomial, b.fmul(r, r), r), constant(1.0))
-    # 2^n by its bits. n can be 128, so it is taken in halves; minnum makes a number of what is none.
+    # 2^n by its bits. minnum makes a number of what is none.
     ints = ir.VectorType(INT, lanes)
-    whole = b.fptosi(intrinsic(b, "llvm.minnum", n, constant(128.0)), ints)
-    half = b.ashr(whole, ir.Constant(ints, [1] * lanes))
-    for power in (half, b.sub(whole, half)):
-        bits = b.shl(b.add(power, ir.Constant(ints, [127] * lanes)), ir.Constant(ints, [23] * lanes))
-        value = b.fmul(value, b.bitcast(bits, x.type))
-    value = b.select(b.fcmp_ordered(">", x, constant(HIGHEST)), constant(math.inf), value)
-    return b.select(b.fcmp_ordered("<", x, constant(LOWEST)), zeros(lanes), value)
+    whole = b.fptosi(intrinsic(b, "llvm.minnum", n, constant(0.0)), ints)
+    bits = b.shl(b.add(whole, ir.Constant(ints, [127] * lanes)), ir.Constant(ints, [23] * lanes))
+    return b.select(is_low, zeros(lanes), b.fmul(value, b.bitcast(bits, x.type)))
 
 
 def _constant(b: Builder, lanes: int, number: float) -> Value:

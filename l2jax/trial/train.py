@@ -168,12 +168,8 @@ def train_epoch(
         value_and_grad = jax.value_and_grad(objective_fn, has_aux=True)
         (value, aux), grads = value_and_grad(state.params, state.model_state, trial, batch)
         num_correct, params, model_state = aux
-        # The rate as it is, as nothing is below -inf. But so the objective, which reads all kernels, is computed before
-        # they change, and they change where they are: XLA on CPU keeps a copy of what may be read later.
-        rate = trial.hyperparameters["learning_rate"]
-        rates = {"learning_rate": jnp.where(value < -jnp.inf, value, rate)}
         updates, opt_state = update(
-            optimizer(trial.hyperparameters | rates),
+            optimizer(trial.hyperparameters),
             grads,
             state.opt_state,
             params,

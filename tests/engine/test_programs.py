@@ -1,11 +1,13 @@
 """The memory that compiled programs work in: what is copied, and what is used again."""
 
 import functools
+import itertools
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from helpers import plain
@@ -21,18 +23,22 @@ from l2jax.trial.train import Part, init
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
-def sweep_of(small, model=mlp):
-    return Sweep(l2jax.SweepConfig((0.0, 1e-3), 2, epochs=5, train_size=None, val_size=40), small, model=model)
+def sweep_of(small, model=mlp, l1=(0.0,), **options):
+    config = l2jax.SweepConfig((0.0, 1e-3), 2, l1=l1, epochs=5, train_size=None, val_size=40)
+    return Sweep(config, small, model=model, **options)
 
 
-def test_a_step_changes_the_first_kernel_where_it_is(small):
+@pytest.mark.parametrize("options", [{}, {"l1": (1e-3,)}, {"optimizer": functools.partial(optax.sgd, momentum=0.9)}])
+def test_a_step_changes_large_kernels_where_they_are(small, options):
     def model(rngs):
         flat = functools.partial(jnp.reshape, shape=(-1, 49))
-        return nnx.Sequential(flat, nnx.Linear(49, 23, rngs=rngs), nnx.Linear(23, 10, rngs=rngs))
+        sizes = (49, 90, 70, 10)
+        return nnx.Sequential(flat, *(nnx.Linear(*pair, rngs=rngs) for pair in itertools.pairwise(sizes)))
 
-    program = sweep_of(small, model).compile().fit.programs.train_epoch.as_text()
-    assert re.findall(r"f32\[49,23\]\S* fusion\(", program)
-    assert not re.findall(r"f32\[49,23\]\S* copy\(", program)
+    program = sweep_of(small, model, **options).compile().fit.programs.train_epoch.as_text()
+    for kernel in (r"f32\[49,90\]", r"f32\[90,70\]"):
+        assert re.findall(rf"{kernel}\S* custom-call\(|\({kernel}.* custom-call\(", program)
+        assert not re.findall(rf"{kernel}\S* copy\(", program)
 
 
 def test_loops_are_of_known_length(small):

@@ -10,7 +10,8 @@ import pytest
 from helpers import plain
 from helpers.compare import assert_close
 
-from l2jax.rewrite.one_pass import LEAST, in_one_pass
+from l2jax.rewrite.groups import LEAST, MOST_SUMMED
+from l2jax.rewrite.one_pass import in_one_pass
 
 OPTIMIZERS = {
     "adam": optax.adam(0.01),
@@ -40,8 +41,8 @@ def step_of(optimizer, carry, x):
     return optax.apply_updates(params, updates), opt_state
 
 
-def start(optimizer, rows=100):
-    params = {"kernel": normal(0, rows, 64), "bias": normal(1, 64)}
+def start(optimizer, rows=100, columns=64):
+    params = {"kernel": normal(0, rows, columns), "bias": normal(1, columns)}
     return params, optimizer.init(params)
 
 
@@ -63,10 +64,85 @@ def test_adam_reads_and_writes_each_array_once():
     carry = start(optax.adam(0.01))
     (call,) = calls(jax.make_jaxpr(in_one_pass(step))(carry, normal(0, 7, 100)))
     arrays = [var for var in call.invars if var.aval.shape == (100, 64)]
-    assert len(arrays) == 4 and len(call.outvars) == 3  # kernel, gradient, two moments
+    assert len(arrays) == 3 and len(call.outvars) == 3  # kernel and two moments
     assert len(call.params["input_output_aliases"]) == 3
     text = plain.jit(in_one_pass(step), donate_argnums=0).lower(carry, normal(0, 7, 100)).compile().as_text()
     assert not [line for line in text.splitlines() if "f32[100,64]" in line and " copy(" in line]
+
+
+@pytest.mark.parametrize("rows, columns", [(128, 33), (100, 64), (101, 47), (60, 70), (600, 7)])
+@pytest.mark.parametrize("batch", [2, 32, MOST_SUMMED - 1, MOST_SUMMED + 1])
+def test_gradients_of_dense_layers_are_made_on_the_way(rows, columns, batch):
+    step = functools.partial(step_of, optax.adam(0.01))
+    ours = expected = start(optax.adam(0.01), rows, columns)
+    x = normal(0, batch, rows) / np.float32(rows)
+    (call,) = calls(jax.make_jaxpr(in_one_pass(step))(ours, x))
+    arrays = [var for var in call.invars if var.aval.shape == (rows, columns)]
+    assert len(arrays) == (3 if batch < MOST_SUMMED and columns > 31 else 4)
+    for n in range(1, 4):
+        ours, expected = (plain.jit(f)(c, n * x) for f, c in ((in_one_pass(step), ours), (step, expected)))
+    assert_close(ours, expected, 2e-5)
+
+
+def test_gradients_that_are_looked_at_stay():
+    """By two readers, and as a result; a product the other way round; and one over two axes."""
+
+    def step(carry, x):
+        kernel, seen, other, _ = carry
+        grad, turned = x.T @ jnp.sin(x), jnp.cos(x).T @ x
+        double = jax.lax.dot_general(x.reshape(5, 4, 80), x.reshape(5, 4, 80), (((0, 1), (0, 1)), ((), ())))
+        return kernel - 0.1 * grad, grad + seen, other - 0.1 * turned, 2 * double + kernel
+
+    carry, x = [normal(n, 80, 80) for n in range(4)], normal(4, 20, 80)
+    assert_close(plain.jit(in_one_pass(step))(carry, x), tuple(plain.jit(step)(carry, x)), 1e-6)
+
+
+def with_objective(optimizer, carry, x):
+    """A step that also returns its objective, to which each kernel's sum of squares belongs."""
+
+    def objective(params):
+        return (jnp.tanh(x @ params["kernel"] + params["bias"][None]) ** 2).mean() + (params["kernel"] ** 2).sum()
+
+    params, opt_state, _ = carry
+    value, grads = jax.value_and_grad(objective)(params)
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(grads, opt_state, params, value=value)
+    return optax.apply_updates(params, updates), opt_state, value
+
+
+@pytest.mark.parametrize("name, is_on_the_way", [("adam", True), ("clipped", True), ("polyak", False)])
+def test_sums_are_made_on_the_way_unless_the_update_waits_for_them(name, is_on_the_way):
+    optimizer = optax.polyak_sgd() if name == "polyak" else OPTIMIZERS[name]
+    step = functools.partial(with_objective, optimizer)
+    ours = expected = (*start(optimizer), jnp.float32(0))
+    jaxpr = jax.make_jaxpr(in_one_pass(step))(ours, normal(0, 7, 100))
+    squares = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "integer_pow" and eqn.outvars[0].aval.size == 6400]
+    assert bool(squares) != is_on_the_way
+    for n in range(3):
+        ours, expected = (plain.jit(f)(c, normal(n, 7, 100)) for f, c in ((in_one_pass(step), ours), (step, expected)))
+    assert_close(ours, expected, 2e-5)
+
+
+@pytest.mark.parametrize("rows", [100, 7919])  # with the product and without
+def test_sums_are_exact_to_rounding(rows):
+    def step(carry, x):
+        kernel, _ = carry
+        return kernel - x.T @ x[:, :64], kernel.sum(), (kernel**2).sum()
+
+    kernel, x = 1 + normal(0, rows, 64), normal(1, 7, rows)
+    _, *sums = plain.jit(in_one_pass(step))((kernel, 0), x)
+    exact = kernel.astype(np.float64)
+    np.testing.assert_allclose(sums, [exact.sum(), (exact**2).sum()], rtol=2e-7)
+
+
+def test_a_sum_that_is_infinite_stays_so():
+    def step(carry):
+        kernel, _ = carry
+        return 0.5 * kernel + 1, (kernel**2).sum()
+
+    kernel = normal(0, LEAST)
+    kernel[[3, 1000]] = 3e38, 2e38
+    _, total = plain.jit(in_one_pass(step))((kernel, jnp.float32(0)))
+    assert total == np.inf
 
 
 def test_trials_side_by_side_equal_each_alone():
@@ -112,6 +188,15 @@ def test_no_number_is_left_out(size):
 
     carry = jnp.asarray(normal(0, size)), jnp.asarray(normal(1, size))
     assert_close(plain.jit(in_one_pass(step))(carry), plain.jit(step)(carry), 1e-6)
+
+
+def test_signs():
+    def step(carry):
+        return jnp.sign(carry) * 2
+
+    x = normal(0, LEAST)
+    x[:4] = 0, -0.0, np.nan, -np.inf
+    np.testing.assert_array_equal(plain.jit(in_one_pass(step))(x), 2 * np.sign(x))
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])

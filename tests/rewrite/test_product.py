@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from l2jax.native.correlate import WIDE
 from l2jax.rewrite.interpreter import rewrite
 from l2jax.rewrite.platforms import CPU
+from l2jax.rewrite.product import FEW_ROWS, LEAST_FEATURES
 
 generated = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
@@ -35,6 +37,22 @@ def value_and_grads(f):
 
 def is_rewritten(f, *args):
     return "custom_vjp" in str(jax.make_jaxpr(f)(*args))
+
+
+@generated
+@given(st.integers(1, FEW_ROWS), st.integers(1, 300), st.integers(LEAST_FEATURES, 80) | st.integers(WIDE, WIDE + 30))
+def test_products_of_few_rows_equal_xla(rows, channels, features):
+    x, kernel = normal(0, (rows, channels)), normal(1, (channels, features))
+    ours = rewrite(linear, CPU)
+    assert is_rewritten(ours, x, kernel)
+    expected, actual = (plain.jit(value_and_grads(f))(x, kernel) for f in (linear, ours))
+    assert_close(actual, expected, 3e-6)
+
+
+def test_products_of_many_rows_or_few_features_stay():
+    ours = rewrite(linear, CPU)
+    assert not is_rewritten(ours, normal(0, (FEW_ROWS + 1, 300)), normal(1, (300, 100)))
+    assert not is_rewritten(ours, normal(0, (32, 300)), normal(1, (300, LEAST_FEATURES - 1)))
 
 
 @generated
@@ -65,8 +83,9 @@ def test_products_of_many_trials_equal_xla():
     assert_close(actual, expected, 3e-6)
 
 
-def test_products_have_second_derivatives():
-    x, kernel = normal(0, (2, 3, 4)), normal(1, (4, 5))
+@pytest.mark.parametrize("rows", [(2, 3), (6,)])
+def test_products_have_second_derivatives(rows):
+    x, kernel = normal(0, (*rows, 4)), normal(1, (4, 40))
 
     def hessian_times(f):
         def gradient(kernel):
