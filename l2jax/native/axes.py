@@ -78,6 +78,11 @@ class Axis(NamedTuple):
     step: int = 1
 
 
+def identity_axis(size: int) -> Axis:
+    """Each output sees the input in its place, as the rows of a matrix product do."""
+    return Axis(size, size, Taps(1, 1, 0, 1), size)
+
+
 def convolution_axes(
     size: Sequence[int], out_size: Sequence[int], kernel: Sequence[int], window: Window
 ) -> tuple[Axis, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from l2jax.native.axes import Axis, Taps
+from l2jax.native.axes import identity_axis
 from l2jax.native.call import cpu
 from l2jax.native.gather import gather
 from l2jax.native.loops import (
@@ -102,8 +102,7 @@ def product_elementwise(
                 offset = b.add(offset, index(vector.type.count))
         compute(places)
 
-    one_tap = Taps(1, 1, 0, 1)
-    lines, places = (Axis(size, size, one_tap, size) for size in (rows // block, block))
+    lines, places = identity_axis(rows // block), identity_axis(block)
     gather(b, index(1), x, d, first, rows=(lines,), cols=(places,), kernel_shape=(1, 1, summed, features), put=put)
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from l2jax.rewrite import gpu, pooling
+from l2jax.rewrite.attention import attention
 from l2jax.rewrite.convolution import convolution
 from l2jax.rewrite.interpreter import Rules
 from l2jax.rewrite.lowering import DEFAULT_LOWERING, Lowering
@@ -30,7 +31,8 @@ def rules_for(platform: str, lowering: Lowering = DEFAULT_LOWERING) -> Rules:
         if is_rounded:
             products = {"conv_general_dilated": rounded(_rounded_on_cpu), "dot_general": rounded(_rounded_product)}
         pools = {"reduce_window_max": max_pool, "reduce_window_sum": pooling.sum_pool}
-        return Rules(pools | products, {"reduce_window_max": relu_max_pool, "div": softmax})
+        patterns = {"reduce_window_max": relu_max_pool, "div": softmax}
+        return Rules(pools | products, patterns if is_rounded else patterns | {"dot_general": attention})
     products = {"dot_general": rounded(_rounded_product)} if is_rounded else {}
     if platform == "gpu":
         products["conv_general_dilated"] = functools.partial(gpu.convolution, lowering=lowering)

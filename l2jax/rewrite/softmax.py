@@ -21,16 +21,24 @@ from l2jax.rewrite.interpreter import Made
 
 def softmax(division: JaxprEqn, made: Made) -> Array | None:
     """The pattern that ends with `div`: exponentials over their sum. None where something else is divided."""
-    numerator, denominator = division.invars
-    exp, axes = made.equation(numerator), _summed_axes(denominator, numerator, made)
-    if axes is None or exp is None or exp.primitive.name != "exp" or exp.params.get("accuracy") is not None:
+    found = softmax_of(division, made)
+    if found is None:
         return None
-    x = made.value(_unshifted(exp.invars[0], axes, made))
+    x, axes = made.value(found[0]), found[1]
     if x.dtype != jnp.float32 or not x.size:
         return None
     order = (*(axis for axis in range(x.ndim) if axis not in axes), *axes)
     rows_MN = x.transpose(order).reshape(-1, math.prod(x.shape[axis] for axis in axes))
     return normalised_exp(rows_MN).reshape([x.shape[axis] for axis in order]).transpose(np.argsort(order))
+
+
+def softmax_of(division: JaxprEqn, made: Made) -> tuple[Any, tuple[int, ...]] | None:
+    """What a division is the softmax of, and over which axes."""
+    numerator, denominator = division.invars
+    exp, axes = made.equation(numerator), _summed_axes(denominator, numerator, made)
+    if axes is None or exp is None or exp.primitive.name != "exp" or exp.params.get("accuracy") is not None:
+        return None
+    return _unshifted(exp.invars[0], axes, made), axes
 
 
 def _unshifted(atom: Any, axes: tuple[int, ...], made: Made) -> Any:
