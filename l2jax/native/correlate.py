@@ -11,7 +11,7 @@ output channels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from l2jax.native.axes import Axis
 from l2jax.native.call import cpu
@@ -25,6 +25,7 @@ from l2jax.native.loops import (
     load_all,
     loop,
     multiply_add,
+    multiply_add_each,
     pieces,
     prefetch,
     range_inside,
@@ -52,14 +53,17 @@ def correlate(
     rows: Axis,
     cols: Axis,
     kernel_shape: tuple[int, ...],
+    depthwise: bool = False,
 ) -> None:
     """Writes the code: (K, K, C, O) from x (B, H, W, C) and the gradient of the outputs d (B, h, w, O).
 
     Args:
       rows, cols: as in the convolution.
       kernel_shape: (K, K, C, O).
+      depthwise: C is 1, but x has O channels, each of which belongs to one of d.
     """
     channels, features = kernel_shape[2:]
+    pixel, times = (features, multiply_add_each) if depthwise else (channels, multiply_add)
     lanes, registers = cpu()
     vectors = min(-(-features // lanes), 2)
     most = registers // 2 // vectors
@@ -68,7 +72,7 @@ def correlate(
     tile = max(1, min(rows.outputs, TILE // cols.outputs))
 
     def image(number: Value) -> None:
-        x_HWC = at(b, x, (number, rows.size * cols.size * channels))
+        x_HWC = at(b, x, (number, rows.size * cols.size * pixel))
         d_hwO = at(b, d, (number, rows.outputs * cols.outputs * features))
 
         def some_rows(n: Value) -> None:
@@ -99,9 +103,9 @@ def correlate(
 
                             def row(m: Value, sums: list[Value]) -> Sequence[Value]:
                                 x_row = b.add(b.mul(m, index(rows.taps.stride)), offset)
-                                x_WC = at(b, x_HWC, (x_row, cols.size * channels), (c, 1))
+                                x_WC = at(b, x_HWC, (x_row, cols.size * pixel), (c, 1), (o, int(depthwise)))
                                 d_wO = at(b, d_hwO, (m, cols.outputs * features), (o, 1))
-                                return _add_row(b, x_WC, d_wO, sums, cols, block, channels, features, widths)
+                                return _add_row(b, x_WC, d_wO, sums, cols, block, features, widths, pixel, times)
 
                             blank = [zeros(lanes) for lanes in widths] * len(block)
                             sums = loop(b, low, high, row, unless(b, is_first, so_far, blank))
@@ -126,11 +130,17 @@ def _add_row(
     sums: list[Value],
     cols: Axis,
     block: list[tuple[int, int]],
-    channels: int,
     features: int,
     widths: list[int],
+    pixel: int,
+    times: Callable[..., list[Value]],
 ) -> list[Value]:
-    """The sums of a block of (tap, channel), with a row of outputs added."""
+    """The sums of a block of (tap, channel), with a row of outputs added.
+
+    Args:
+      pixel: numbers from one pixel of x to the next.
+      times: adds a pixel's channel, times the outputs' gradient.
+    """
 
     def seen(output: int) -> list[int]:
         return [n for n, (tap, _) in enumerate(block) if cols.taps.sees(output, tap, cols.size)]
@@ -143,12 +153,12 @@ def _add_row(
             vectors = load_all(b, place, widths)
             if features >= WIDE:
                 prefetch(b, at(b, place, (TILE * features, 1)), widths)
-            x_C = at(b, x_WC, (m, cols.taps.stride * channels))
+            x_C = at(b, x_WC, (m, cols.taps.stride * pixel))
             for n in members:
                 tap, channel = block[n]
                 its = slice(n * len(widths), (n + 1) * len(widths))
-                place = (cols.taps.offset + tap * cols.taps.spacing) * channels + channel
-                sums[its] = multiply_add(b, at(b, x_C, (place, 1)), vectors, sums[its])
+                place = (cols.taps.offset + tap * cols.taps.spacing) * pixel + channel
+                sums[its] = times(b, at(b, x_C, (place, 1)), vectors, sums[its])
             return sums
 
         sums = loop(b, outputs[0], outputs[-1] + 1, output, sums) if members else sums

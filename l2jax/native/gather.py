@@ -25,6 +25,7 @@ from l2jax.native.loops import (
     load_all,
     loop,
     multiply_add,
+    multiply_add_each,
     pieces,
     range_inside,
     store_all,
@@ -46,6 +47,7 @@ def gather(
     rows: tuple[Axis, ...],
     cols: tuple[Axis, ...],
     kernel_shape: tuple[int, ...],
+    depthwise: bool = False,
     put: Put | None = None,
 ) -> None:
     """Writes the code: outputs (B, h, w, O) from inputs (B, H, W, C).
@@ -53,15 +55,17 @@ def gather(
     Args:
       rows, cols: the outputs to compute, all rows of `rows` by all columns of `cols`.
       kernel_shape: (K, K, C, O).
+      depthwise: C is 1, but x has O channels, each of which is seen by one output channel.
       put: writes what becomes of a block of outputs, if they are not to be stored.
     """
     channels, features = kernel_shape[2:]
+    pixel = features if depthwise else channels
 
     def image(number: Value) -> None:
         for row_axis, col_axis in itertools.product(rows, cols):
-            x_HWC = at(b, x, (number, row_axis.size * col_axis.size * channels))
+            x_HWC = at(b, x, (number, row_axis.size * col_axis.size * pixel))
             out_hwO = at(b, out, (number, row_axis.out_size * col_axis.out_size * features))
-            _image(b, x_HWC, kernel, out_hwO, row_axis, col_axis, kernel_shape, put)
+            _image(b, x_HWC, kernel, out_hwO, row_axis, col_axis, kernel_shape, depthwise, put)
 
     each(b, batch, image)
 
@@ -74,9 +78,11 @@ def _image(
     rows: Axis,
     cols: Axis,
     kernel_shape: tuple[int, ...],
+    depthwise: bool,
     put: Put | None,
 ) -> None:
     _, taps_cols, channels, features = kernel_shape
+    pixel, times = (features, multiply_add_each) if depthwise else (channels, multiply_add)
     lanes, registers = cpu()
     vectors = min(-(-features // lanes), 2)
 
@@ -94,17 +100,18 @@ def _image(
 
                     def tap_row(k: Value, sums: list[Value]) -> Sequence[Value]:
                         x_row = b.add(offset, b.mul(k, index(rows.taps.spacing)))
-                        x_WC = at(b, x_HWC, (x_row, cols.size * channels), (first, cols.taps.stride * channels))
+                        place = (x_row, cols.size * pixel), (first, cols.taps.stride * pixel), (o, int(depthwise))
                         kernel_row = b.add(b.mul(k, index(rows.taps.step)), index(rows.taps.first))
                         kernel_KCO = at(b, kernel_KKCO, (kernel_row, taps_cols * channels * features), (o, 1))
-                        return _add_row(b, x_WC, kernel_KCO, sums, cols, seen, channels, features, widths)
+                        x_WC = at(b, x_HWC, *place)
+                        return _add_row(b, x_WC, kernel_KCO, sums, cols, seen, channels, features, widths, pixel, times)
 
                     blank = [zeros(lanes) for lanes in widths] * width
                     sums = loop(b, *seen_rows, tap_row, blank)
                     outputs = []
-                    for pixel in range(width):
-                        column = (first, cols.step * features), ((cols.first + pixel * cols.step) * features, 1)
-                        its = sums[pixel * len(widths) : (pixel + 1) * len(widths)]
+                    for n in range(width):
+                        column = (first, cols.step * features), ((cols.first + n * cols.step) * features, 1)
+                        its = sums[n * len(widths) : (n + 1) * len(widths)]
                         outputs.append((its, at(b, out_wO, *column, (o, 1))))
                     (put or _store)(b, outputs)
 
@@ -130,8 +137,15 @@ def _add_row(
     channels: int,
     features: int,
     widths: list[int],
+    pixel: int,
+    times: Callable[..., list[Value]],
 ) -> list[Value]:
-    """The sums, with a row of the kernel added: by tap, for the outputs that see it."""
+    """The sums, with a row of the kernel added: by tap, for the outputs that see it.
+
+    Args:
+      pixel: numbers from one pixel of x to the next.
+      times: adds a pixel's channel, times the weights.
+    """
     for tap, pixels in enumerate(seen):
         kernel_CO = at(b, kernel_KCO, ((cols.taps.first + tap * cols.taps.step) * channels * features, 1))
         column = cols.taps.offset + tap * cols.taps.spacing
@@ -144,10 +158,10 @@ def _add_row(
             pixels: range = pixels,
         ) -> Sequence[Value]:
             weights = load_all(b, at(b, kernel_CO, (c, features)), widths)
-            for pixel in pixels:
-                its = slice(pixel * len(widths), (pixel + 1) * len(widths))
-                x_pixel = at(b, x_WC, (c, 1), ((pixel * cols.taps.stride + column) * channels, 1))
-                sums[its] = multiply_add(b, x_pixel, weights, sums[its])
+            for n in pixels:
+                its = slice(n * len(widths), (n + 1) * len(widths))
+                x_pixel = at(b, x_WC, (c, 1), ((n * cols.taps.stride + column) * pixel, 1))
+                sums[its] = times(b, x_pixel, weights, sums[its])
             return sums
 
         sums = loop(b, 0, channels, channel, sums) if pixels else sums

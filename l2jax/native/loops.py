@@ -161,6 +161,12 @@ def multiply_add(b: Builder, pointer: Value, vectors: Sequence[Value], sums: Seq
     ]
 
 
+def multiply_add_each(b: Builder, pointer: Value, vectors: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
+    """The sums, each plus a vector times one of those that lie side by side at the pointer."""
+    others = load_all(b, pointer, [vector.type.count for vector in vectors])
+    return [intrinsic(b, "llvm.fmuladd", *terms) for terms in zip(others, vectors, sums, strict=True)]
+
+
 def splat(b: Builder, number: Value, lanes: int) -> Value:
     """A vector that holds a number everywhere."""
     nothing = ir.Constant(ir.VectorType(FLOAT, lanes), ir.Undefined)

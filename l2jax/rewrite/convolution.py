@@ -17,7 +17,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from l2jax.native.axes import Pair, Window
-from l2jax.rewrite.canonical import convolve, transpose
+from l2jax.rewrite.bilinear import convolve, transpose
 from l2jax.rewrite.depthwise import depthwise
 from l2jax.rewrite.product import dense
 from l2jax.rewrite.windows import every, pad

@@ -1,62 +1,61 @@
-"""Depthwise convolutions, each channel with a kernel of its own, as multiply-adds of shifted slices."""
+"""Depthwise convolutions, each channel with a kernel of its own, as three operations like those of `bilinear.py`.
+
+Names carry shapes: B images, H and W rows and columns of x, h and w of the output, K and K of the kernel, C channels.
+"""
 
 from __future__ import annotations
-
-import functools
-import math
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from l2jax.native.axes import Window
-from l2jax.rewrite.windows import add_taps, pad, taps
+from l2jax.native.axes import Pair, Window, convolution_axes, transposed_axes
+from l2jax.native.call import call
+from l2jax.native.correlate import correlate as native_correlate
+from l2jax.native.gather import gather
+from l2jax.rewrite.bilinear import bilinear
 
-TERMS = 8
-"""Examples whose products are added in one expression."""
 
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise(x_BHWC: Array, kernel_KKC: Array, window: Window) -> Array:
     """Images (B, H, W, C) and a kernel (K, K, C) to (B, h, w, C)."""
-    taps_BhwC = taps(pad(x_BHWC, window.pads), kernel_KKC.shape[:2], window.strides, window.dilation)
-    return functools.reduce(
-        jnp.add, [t * k[None, None, None] for t, k in zip(taps_BhwC, _per_tap(kernel_KKC), strict=True)]
-    )
+    return convolve(x_BHWC, kernel_KKC, window.outputs(x_BHWC.shape[1:3], kernel_KKC.shape), window)
 
 
-def _depthwise_fwd(x_BHWC: Array, kernel_KKC: Array, window: Window) -> tuple[Array, tuple[Array, Array]]:
-    return depthwise(x_BHWC, kernel_KKC, window), (x_BHWC, kernel_KKC)
+def _convolve(x_BHWC: Array, kernel_KKC: Array, size: Pair, window: Window) -> Array:
+    """The convolution (B, h, w, C), whose rows and columns are `size`."""
+    rows, cols = convolution_axes(x_BHWC.shape[1:3], size, kernel_KKC.shape, window)
+    return _gathered(x_BHWC, kernel_KKC, size, (rows,), (cols,))
 
 
-def _depthwise_bwd(window: Window, saved: tuple[Array, Array], d_BhwC: Array) -> tuple[Array, Array]:
-    x_BHWC, kernel_KKC = saved
-    how = kernel_KKC.shape[:2], window.strides, window.dilation
-    padded = pad(x_BHWC, window.pads)
-    d_kernel = _sums_of_products(taps(padded, *how), d_BhwC)
-    d_padded = add_taps([d_BhwC * k[None, None, None] for k in _per_tap(kernel_KKC)], padded.shape, *how)
-    unpad = tuple((-before, -after) for before, after in window.pads)
-    return pad(d_padded, unpad), d_kernel.reshape(kernel_KKC.shape)
+def _transpose(d_BhwC: Array, kernel_KKC: Array, size: Pair, window: Window) -> Array:
+    """Images (B, H, W, C), whose rows and columns are `size`."""
+    return _gathered(d_BhwC, kernel_KKC, size, *transposed_axes(size, d_BhwC.shape[1:3], kernel_KKC.shape, window))
 
 
-def _sums_of_products(taps_BhwC: list[Array], d_BhwC: Array) -> Array:
-    """The sum over all positions of each tap times d: (taps, C).
-
-    The first additions, of some examples, are written out, and what is left is summed by a product with ones. A plain
-    sum would go to a library that wants the slice of each tap, padding included, written to memory first.
-    """
-    terms = math.gcd(len(d_BhwC), TERMS)
-    d_parts = jnp.split(d_BhwC, terms)
-    sums = []
-    for tap in taps_BhwC:
-        products = [t * d for t, d in zip(jnp.split(tap, terms), d_parts, strict=True)]
-        total_PC = functools.reduce(jnp.add, products).reshape(-1, d_BhwC.shape[3])
-        sums.append(jnp.ones(len(total_PC), total_PC.dtype) @ total_PC)
-    return jnp.stack(sums)
+def _gathered(x: Array, kernel_KKC: Array, size: Pair, rows: tuple, cols: tuple) -> Array:
+    out = jax.ShapeDtypeStruct((len(x), *size, x.shape[3]), jnp.float32)
+    return call(gather, out, x, kernel_KKC, rows=rows, cols=cols, kernel_shape=_shape(kernel_KKC.shape), depthwise=True)
 
 
-def _per_tap(kernel_KKC: Array) -> Array:
-    return kernel_KKC.reshape(-1, kernel_KKC.shape[2])
+def _correlate(x_BHWC: Array, d_BhwC: Array, size: Pair, window: Window) -> Array:
+    """A kernel (K, K, C), whose rows and columns are `size`."""
+    shape = *size, x_BHWC.shape[3]
+    rows, cols = convolution_axes(x_BHWC.shape[1:3], d_BhwC.shape[1:3], size, window)
+    static = {"rows": rows, "cols": cols, "kernel_shape": _shape(shape), "depthwise": True}
+    return call(native_correlate, jax.ShapeDtypeStruct(shape, jnp.float32), x_BHWC, d_BhwC, **static)
 
 
-depthwise.defvjp(_depthwise_fwd, _depthwise_bwd)
+def _shape(kernel: tuple[int, ...]) -> tuple[int, ...]:
+    """As (K, K, C, O): each output channel has one channel of input."""
+    return *kernel[:2], 1, kernel[2]
+
+
+convolve = bilinear(
+    _convolve, lambda x, kernel, d, w: (transpose(d, kernel, x.shape[1:3], w), correlate(x, d, kernel.shape[:2], w))
+)
+transpose = bilinear(
+    _transpose, lambda d, kernel, x, w: (convolve(x, kernel, d.shape[1:3], w), correlate(x, d, kernel.shape[:2], w))
+)
+correlate = bilinear(
+    _correlate, lambda x, d, kernel, w: (transpose(d, kernel, x.shape[1:3], w), convolve(x, kernel, d.shape[1:3], w))
+)

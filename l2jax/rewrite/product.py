@@ -16,7 +16,7 @@ from jax import Array
 
 from l2jax.native.axes import Pair, Window
 from l2jax.native.correlate import TILE
-from l2jax.rewrite.canonical import convolve, correlate
+from l2jax.rewrite.bilinear import convolve, correlate
 
 FEW_ROWS, LEAST_FEATURES = 64, 32
 """At most so many rows are few; and with kernels of fewer features, XLA is faster (measured)."""

@@ -62,8 +62,30 @@ def test_convolutions(size, channels, features, strides):
 
 
 @pytest.mark.usefixtures("_cpu")
-def test_products():
-    assert_same(lambda x, kernel: jnp.tensordot(x, kernel, 1), normal(0, 5, 13, 40), normal(1, 40, 19))
+@pytest.mark.parametrize("channels", [3, 40])
+def test_depthwise_convolutions(channels):
+    def convolve(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, (2, 1), "SAME", dimension_numbers=numbers, feature_group_count=channels
+        )
+
+    assert_same(convolve, normal(0, 3, 9, 37, channels), normal(1, 3, 3, 1, channels))
+
+
+@pytest.mark.usefixtures("_cpu")
+@pytest.mark.parametrize("shape", [(5, 13, 40), (7, 70)])
+def test_products(shape):
+    assert_same(lambda x, kernel: jnp.tensordot(x, kernel, 1), normal(0, *shape), normal(1, shape[-1], 39))
+
+
+@pytest.mark.usefixtures("_cpu")
+def test_attention():
+    def attend(q, k):
+        weights = jax.nn.softmax(jnp.einsum("bthd,bshd->bhts", q, k))
+        return jnp.einsum("bhts,bshe->bthe", weights, k + 1)
+
+    assert_same(attend, normal(0, 2, 11, 3, 7), normal(1, 2, 19, 3, 7))
 
 
 @pytest.mark.usefixtures("_cpu")
@@ -85,6 +107,16 @@ def test_elementwise():
 
     x = jnp.asarray(normal(0, 4099))
     assert_close(plain.jit(in_one_pass(step))(x), plain.jit(step)(x), 1e-6)
+
+
+@pytest.mark.usefixtures("_cpu")
+def test_elementwise_with_a_product_and_a_sum():
+    def step(carry, x):
+        kernel, _ = carry
+        return kernel - 0.1 * x.T @ jnp.sin(x[:, :43]), (kernel**2).sum()
+
+    carry, x = (normal(0, 100, 43), jnp.float32(0)), normal(1, 7, 100)
+    assert_close(plain.jit(in_one_pass(step))(carry, x), plain.jit(step)(carry, x), 1e-6)
 
 
 def test_exponentials_are_exact_to_rounding():

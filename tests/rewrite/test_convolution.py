@@ -89,9 +89,12 @@ def test_sizes_of_real_networks_equal_xla(channels, features, size, stride):
 
 
 @pytest.mark.parametrize("multiplier", [1, 2])
-def test_depthwise_convolutions_equal_xla(multiplier):
-    options = {"window_strides": (2, 1), "padding": "SAME", "dimension_numbers": LAYOUTS[2], "feature_group_count": 6}
-    assert_equals_xla(normal(0, (2, 9, 8, 6)), normal(1, (3, 3, 1, 6 * multiplier)), **options)
+@pytest.mark.parametrize("channels", [6, 16, 37, 96])
+@pytest.mark.parametrize(("strides", "dilation"), [((2, 1), (1, 1)), ((1, 1), (1, 2)), ((2, 3), (2, 1))])
+def test_depthwise_convolutions_equal_xla(multiplier, channels, strides, dilation):
+    options = {"window_strides": strides, "padding": "SAME", "dimension_numbers": LAYOUTS[2], "rhs_dilation": dilation}
+    x, kernel = normal(0, (2, 9, 20, channels)), normal(1, (3, 5, 1, channels * multiplier))
+    assert_equals_xla(x, kernel, feature_group_count=channels, **options)
 
 
 @pytest.mark.parametrize("numbers", [("NCHW", "OIHW", "NCHW"), ("HWNC", "IOHW", "CNHW")])

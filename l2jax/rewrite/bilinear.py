@@ -25,7 +25,7 @@ from l2jax.native.gather import gather
 Operation = Callable[[Array, Array, Pair, Window], Array]
 
 
-def _operation(f: Operation, gradients: Callable[..., tuple[Array, Array]]) -> Operation:
+def bilinear(f: Operation, gradients: Callable[..., tuple[Array, Array]]) -> Operation:
     """The function with its gradients: (its two arguments, its output's gradient, window) to theirs."""
     operation = jax.custom_vjp(f, nondiff_argnums=(2, 3))
     operation.defvjp(
@@ -70,6 +70,6 @@ def _correlate_gradients(x: Array, d: Array, kernel: Array, window: Window) -> t
     return transpose(d, kernel, x.shape[1:3], window), convolve(x, kernel, d.shape[1:3], window)
 
 
-convolve = _operation(_convolve, _convolve_gradients)
-transpose = _operation(_transpose, _transpose_gradients)
-correlate = _operation(_correlate, _correlate_gradients)
+convolve = bilinear(_convolve, _convolve_gradients)
+transpose = bilinear(_transpose, _transpose_gradients)
+correlate = bilinear(_correlate, _correlate_gradients)
