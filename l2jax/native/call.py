@@ -17,9 +17,9 @@ import llvmlite.binding as llvm
 from jax import Array
 from llvmlite import ir
 
-from l2jax.native.loops import INDEX, POINTER, Builder, Value
+from l2jax.native.loops import INDEX, INT, POINTER, Builder, Value
 
-BYTE, INT = ir.IntType(8), ir.IntType(32)
+BYTE = ir.IntType(8)
 
 # Offsets in bytes.
 FRAME_EXTENSION, FRAME_API, FRAME_ARGS, FRAME_RESULTS = 8, 16, 72, 112

@@ -22,6 +22,7 @@ from l2jax.native.loops import (
     each,
     index,
     larger,
+    linear,
     load_all,
     loop,
     multiply_add,
@@ -81,7 +82,7 @@ def correlate(
             is_first = b.icmp_signed("==", b.add(n, number), index(0))
 
             def tap_row(k: Value) -> None:
-                offset = b.add(b.mul(k, index(rows.taps.spacing)), index(rows.taps.offset))
+                offset = linear(b, k, rows.taps.spacing, rows.taps.offset)
                 low, high = range_inside(b, offset, rows.taps.stride, rows.size, rows.outputs)
                 low, high = larger(b, low, start), smaller(b, high, end)
                 out_KCO = at(b, out, (k, cols.taps.number * channels * features))
@@ -102,7 +103,7 @@ def correlate(
                                 return [vector for place in places for vector in load_all(b, place, widths)]
 
                             def row(m: Value, sums: list[Value]) -> Sequence[Value]:
-                                x_row = b.add(b.mul(m, index(rows.taps.stride)), offset)
+                                x_row = linear(b, m, rows.taps.stride, offset)
                                 x_WC = at(b, x_HWC, (x_row, cols.size * pixel), (c, 1), (o, int(depthwise)))
                                 d_wO = at(b, d_hwO, (m, cols.outputs * features), (o, 1))
                                 return _add_row(b, x_WC, d_wO, sums, cols, block, features, widths, pixel, times)

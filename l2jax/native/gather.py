@@ -21,7 +21,7 @@ from l2jax.native.loops import (
     Value,
     at,
     each,
-    index,
+    linear,
     load_all,
     loop,
     multiply_add,
@@ -87,7 +87,7 @@ def _image(
     vectors = min(-(-features // lanes), 2)
 
     def row(n: Value) -> None:
-        offset = b.add(b.mul(n, index(rows.taps.stride)), index(rows.taps.offset))
+        offset = linear(b, n, rows.taps.stride, rows.taps.offset)
         seen_rows = range_inside(b, offset, rows.taps.spacing, rows.size, rows.taps.number)
         out_wO = at(b, out_hwO, (n, rows.step * cols.out_size * features), (rows.first * cols.out_size * features, 1))
 
@@ -96,12 +96,12 @@ def _image(
             for start, width, repeats, seen in _blocks(cols, registers // 2 // vectors):
 
                 def block(m: Value, start: int = start, width: int = width, seen: Sequence[range] = seen) -> None:
-                    first = b.add(b.mul(m, index(width)), index(start))
+                    first = linear(b, m, width, start)
 
                     def tap_row(k: Value, sums: list[Value]) -> Sequence[Value]:
-                        x_row = b.add(offset, b.mul(k, index(rows.taps.spacing)))
+                        x_row = linear(b, k, rows.taps.spacing, offset)
                         place = (x_row, cols.size * pixel), (first, cols.taps.stride * pixel), (o, int(depthwise))
-                        kernel_row = b.add(b.mul(k, index(rows.taps.step)), index(rows.taps.first))
+                        kernel_row = linear(b, k, rows.taps.step, rows.taps.first)
                         kernel_KCO = at(b, kernel_KKCO, (kernel_row, taps_cols * channels * features), (o, 1))
                         x_WC = at(b, x_HWC, *place)
                         return _add_row(b, x_WC, kernel_KCO, sums, cols, seen, channels, features, widths, pixel, times)

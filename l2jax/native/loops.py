@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
-INDEX = ir.IntType(64)
+INDEX, INT = ir.IntType(64), ir.IntType(32)
 FLOAT = ir.FloatType()
 POINTER = ir.PointerType()
 ALIGNMENT = 4  # of float32; code reads and writes from any element on
@@ -76,6 +76,11 @@ def smaller(b: Builder, one: Index, other: Index) -> Value:
 def larger(b: Builder, one: Index, other: Index) -> Value:
     one, other = index(one), index(other)
     return b.select(b.icmp_signed(">", one, other), one, other)
+
+
+def linear(b: Builder, number: Value, step: int, start: Index) -> Value:
+    """start + number * step."""
+    return b.add(b.mul(number, index(step)), index(start))
 
 
 def at(b: Builder, pointer: Value, *terms: tuple[Index, int]) -> Value:
@@ -143,13 +148,10 @@ def store_all(b: Builder, vectors: Sequence[Value], pointer: Value) -> None:
 
 def prefetch(b: Builder, pointer: Value, widths: Sequence[int]) -> None:
     """Asks for vectors that lie side by side to be brought to the second cache; they may lie outside of any array."""
-    flag = ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [POINTER, *[flag] * 3])
+    kind = ir.FunctionType(ir.VoidType(), [POINTER, INT, INT, INT])
     function = b.module.globals.get("llvm.prefetch.p0") or ir.Function(b.module, kind, "llvm.prefetch.p0")
     for n in range(len(widths)):
-        b.call(
-            function, [at(b, pointer, (sum(widths[:n]), 1)), *(ir.Constant(flag, value) for value in READ_DATA_SOON)]
-        )
+        b.call(function, [at(b, pointer, (sum(widths[:n]), 1)), *(ir.Constant(INT, value) for value in READ_DATA_SOON)])
 
 
 def multiply_add(b: Builder, pointer: Value, vectors: Sequence[Value], sums: Sequence[Value]) -> list[Value]:
@@ -170,8 +172,8 @@ def multiply_add_each(b: Builder, pointer: Value, vectors: Sequence[Value], sums
 def splat(b: Builder, number: Value, lanes: int) -> Value:
     """A vector that holds a number everywhere."""
     nothing = ir.Constant(ir.VectorType(FLOAT, lanes), ir.Undefined)
-    first = b.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-    return b.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), lanes), None))
+    first = b.insert_element(nothing, number, ir.Constant(INT, 0))
+    return b.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(INT, lanes), None))
 
 
 def intrinsic(b: Builder, name: str, *vectors: Value) -> Value:

@@ -19,8 +19,8 @@ from l2jax.native.loops import (
     Value,
     at,
     each,
-    index,
     intrinsic,
+    linear,
     load,
     loop,
     pieces,
@@ -39,43 +39,44 @@ def pool(
     x: Value,
     bias: Value,
     out: Value,
-    which: Value,
+    *which: Value,
     rows: Axis,
     cols: Axis,
     channels: int,
     has_relu: bool,
 ) -> None:
-    """Writes the code: the pooled images (B, h, w, C), and `which`."""
+    """Writes the code: the pooled images (B, h, w, C), and `which` if there is a place for it."""
 
     def window(x_HWC: Value, place: Value, row: Value, col: Value, c: Value, lanes: int) -> None:
         def better(k: Value, m: Value, x_row: Value, best: list[Value]) -> list[Value]:
-            top, tap = best
-            x_col = b.add(b.mul(m, index(cols.taps.spacing)), col)
+            top, *tap = best
+            x_col = linear(b, m, cols.taps.spacing, col)
             here = load(b, at(b, x_HWC, (x_row, cols.size * channels), (x_col, channels), (c, 1)), lanes)
-            number = _number(b, k, m, cols, lanes)
             is_better = b.or_(b.fcmp_ordered(">", here, top), b.fcmp_unordered("uno", here, here))
-            return [b.select(is_better, here, top), b.select(is_better, number, tap)]
+            taps = [b.select(is_better, _number(b, k, m, cols.taps.number, lanes), before) for before in tap]
+            return [b.select(is_better, here, top), *taps]
 
         def tap_row(k: Value, sums: list[Value]) -> Sequence[Value]:
-            x_row = b.add(b.mul(k, index(rows.taps.spacing)), row)
+            x_row = linear(b, k, rows.taps.spacing, row)
             inside = range_inside(b, col, cols.taps.spacing, cols.size, cols.taps.number)
             return loop(b, *inside, lambda m, sums: better(k, m, x_row, sums), sums)
 
         lowest = splat(b, ir.Constant(FLOAT, float("-inf")), lanes)
         inside = range_inside(b, row, rows.taps.spacing, rows.size, rows.taps.number)
-        top, tap = loop(b, *inside, tap_row, [lowest, zeros(lanes)])
+        top, *tap = loop(b, *inside, tap_row, [lowest, *(zeros(lanes) for _ in which)])
         top = b.fadd(top, load(b, at(b, bias, (c, 1)), lanes))
         if has_relu:
             top = intrinsic(b, "llvm.maximum", top, zeros(lanes))
-            tap = b.select(b.fcmp_ordered(">", top, zeros(lanes)), tap, splat(b, ir.Constant(FLOAT, NONE), lanes))
-        store(b, top, at(b, out, (place, channels), (c, 1)))
-        store(b, tap, at(b, which, (place, channels), (c, 1)))
+            none = splat(b, ir.Constant(FLOAT, NONE), lanes)
+            tap = [b.select(b.fcmp_ordered(">", top, zeros(lanes)), one, none) for one in tap]
+        for pointer, vector in zip((out, *which), (top, *tap), strict=True):
+            store(b, vector, at(b, pointer, (place, channels), (c, 1)))
 
     def image(number: Value) -> None:
         x_HWC = at(b, x, (number, rows.size * cols.size * channels))
 
         def output(n: Value, m: Value) -> None:
-            place = b.add(b.mul(b.add(b.mul(number, index(rows.outputs)), n), index(cols.outputs)), m)
+            place = linear(b, linear(b, number, rows.outputs, n), cols.outputs, m)
             row, col = (_first_tap(b, axis, at) for axis, at in ((rows, n), (cols, m)))
             pieces(b, channels, cpu().lanes, lambda c, lanes: window(x_HWC, place, row, col, c, lanes))
 
@@ -118,7 +119,7 @@ def _phase(
 ) -> None:
     def pixel(n: Value, m: Value) -> None:
         row, col = (_first_tap(b, axis, at) for axis, at in ((rows, n), (cols, m)))
-        column = b.add(b.mul(m, index(cols.step)), index(cols.first))
+        column = linear(b, m, cols.step, cols.first)
         out_C = at(
             b,
             out_HWC,
@@ -130,15 +131,12 @@ def _phase(
         def some(c: Value, lanes: int) -> None:
             def tap(k: Value, q: Value, total: Value) -> Value:
                 place = (
-                    (b.add(row, b.mul(k, index(rows.taps.spacing))), cols.size * channels),
-                    (b.add(col, b.mul(q, index(cols.taps.spacing))), channels),
+                    (linear(b, k, rows.taps.spacing, row), cols.size * channels),
+                    (linear(b, q, cols.taps.spacing, col), channels),
                     (c, 1),
                 )
-                number = b.add(b.mul(k, index(rows.taps.step)), index(rows.taps.first))
-                number = b.add(
-                    b.mul(number, index(width)), b.add(b.mul(q, index(cols.taps.step)), index(cols.taps.first))
-                )
-                is_here = b.fcmp_ordered("==", load(b, at(b, which_hwC, *place), lanes), _float(b, number, lanes))
+                number = _number(b, _of_kernel(b, k, rows), _of_kernel(b, q, cols), width, lanes)
+                is_here = b.fcmp_ordered("==", load(b, at(b, which_hwC, *place), lanes), number)
                 return b.fadd(total, b.select(is_here, load(b, at(b, d_hwC, *place), lanes), zeros(lanes)))
 
             def tap_row(k: Value, totals: list[Value]) -> Sequence[Value]:
@@ -156,12 +154,14 @@ def _phase(
 
 def _first_tap(b: Builder, axis: Axis, output: Value) -> Value:
     """The place in the input that an output's first tap sees."""
-    return b.add(b.mul(output, index(axis.taps.stride)), index(axis.taps.offset))
+    return linear(b, output, axis.taps.stride, axis.taps.offset)
 
 
-def _number(b: Builder, k: Value, m: Value, cols: Axis, lanes: int) -> Value:
-    return _float(b, b.add(b.mul(k, index(cols.taps.number)), m), lanes)
+def _of_kernel(b: Builder, tap: Value, axis: Axis) -> Value:
+    """The place in the window of a tap of the transpose."""
+    return linear(b, tap, axis.taps.step, axis.taps.first)
 
 
-def _float(b: Builder, number: Value, lanes: int) -> Value:
-    return splat(b, b.sitofp(number, FLOAT), lanes)
+def _number(b: Builder, row: Value, column: Value, width: int, lanes: int) -> Value:
+    """What `which` calls a place in a window of so many columns."""
+    return splat(b, b.sitofp(linear(b, row, width, column), FLOAT), lanes)

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from l2jax.native.call import cpu
-from l2jax.native.loops import FLOAT, Builder, Value, at, each, index, intrinsic, load, loop, splat, store, zeros
-
-INT = ir.IntType(32)
+from l2jax.native.loops import FLOAT, INT, Builder, Value, at, each, index, intrinsic, load, loop, splat, store, zeros
 
 LOWEST = -87.33654
 """Below, exponentials are smaller than float32's least normal number, and 0 here."""

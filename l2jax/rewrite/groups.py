@@ -69,7 +69,10 @@ def groups(jaxpr: Jaxpr) -> list[Group]:
     graph = _Graph(jaxpr)
     found = [group for group in _elementwise(graph) if len(group) > 1]
     before = graph.past([number for group in found for number in group])
-    complete = [_with_sums_and_product(graph, group, before) for group in found]
+    complete: list[Group] = []
+    for group in found:
+        complete.append(_with_sums_and_product(graph, group, before))
+        before |= set(complete[-1].all)
     grouped = {number for group in complete for number in group.all}
     return [group._replace(after=_other_readers(graph, group, grouped)) for group in complete]
 
@@ -166,7 +169,7 @@ def _is_elementwise(eqn: JaxprEqn) -> bool:
 
 
 def _with_sums_and_product(graph: _Graph, elementwise: list[int], before: Collection[int]) -> Group:
-    """The group with sums that no group waits for (`before`), and with the product."""
+    """The group with its product, and with sums that no group waits for or has (`before`)."""
     shape = aval(graph.eqns[elementwise[0]].outvars[0]).shape
     members, sums = set(elementwise), []
     for number, terms in _possible_sums(graph, members, shape, before):

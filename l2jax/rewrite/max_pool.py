@@ -70,40 +70,57 @@ def _max_pool(x_BHWC: Array, size: Pair, window: Window) -> Array:
     return pooled(x_BHWC, jnp.zeros(x_BHWC.shape[3]), size, window, False)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def pooled(x_BHWC: Array, bias_C: Array, size: Pair, window: Window, has_relu: bool) -> Array:
     """The maxima of windows of some rows and columns, plus bias: (B, h, w, C), and their ReLU if asked."""
-    out, _ = cast(tuple[Array, Array], pooled_and_which(x_BHWC, bias_C, size, window, has_relu))
-    return out
+    out, static = _call(x_BHWC, size, window, has_relu)
+    return call(pool, out, x_BHWC, bias_C, **static)
+
+
+def _pooled_fwd(
+    x_BHWC: Array, bias_C: Array, size: Pair, window: Window, has_relu: bool
+) -> tuple[Array, tuple[Array, Array]]:
+    out, which = cast(tuple[Array, Array], pooled_and_which(x_BHWC, bias_C, size, window, has_relu))
+    return out, (which, x_BHWC)
+
+
+def _pooled_bwd(
+    size: Pair, window: Window, has_relu: bool, saved: tuple[Array, Array], d_BhwC: Array
+) -> tuple[Array, Array]:
+    which_BhwC, x_BHWC = saved
+    d_bias_C = jnp.where(which_BhwC == NONE, 0, d_BhwC).sum((0, 1, 2))
+    return unpooled(d_BhwC, which_BhwC, x_BHWC.shape[1:3], size, window), d_bias_C
+
+
+pooled.defvjp(_pooled_fwd, _pooled_bwd)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def pooled_and_which(x_BHWC: Array, bias_C: Array, size: Pair, window: Window, has_relu: bool) -> tuple[Array, Array]:
     """The same, and which tap of each window holds the maximum."""
-    batch, height, width, channels = x_BHWC.shape
-    counts = window.outputs((height, width), size)
-    rows, cols = convolution_axes((height, width), counts, size, window)
-    out = jax.ShapeDtypeStruct((batch, *counts, channels), jnp.float32)
-    static: dict[str, Any] = {"rows": rows, "cols": cols, "channels": channels, "has_relu": has_relu}
+    out, static = _call(x_BHWC, size, window, has_relu)
     maxima, which = call_in_place(pool, [out, out], {}, x_BHWC, bias_C, **static)
     return maxima, which
 
 
-def _pooled_fwd(
-    x_BHWC: Array, bias_C: Array, size: Pair, window: Window, has_relu: bool
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    out, which = cast(tuple[Array, Array], pooled_and_which(x_BHWC, bias_C, size, window, has_relu))
-    return (out, which), (which, x_BHWC)
+def _pooled_and_which_fwd(*args: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    out, saved = _pooled_fwd(*args)
+    return (out, saved[0]), saved
 
 
-def _pooled_bwd(
-    size: Pair, window: Window, has_relu: bool, saved: tuple[Array, Array], d_outs: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    (which_BhwC, x_BHWC), (d_BhwC, _) = saved, d_outs
-    d_bias_C = jnp.where(which_BhwC == NONE, 0, d_BhwC).sum((0, 1, 2))
-    return unpooled(d_BhwC, which_BhwC, x_BHWC.shape[1:3], size, window), d_bias_C
+pooled_and_which.defvjp(
+    _pooled_and_which_fwd,
+    lambda size, window, has_relu, saved, d_outs: _pooled_bwd(size, window, has_relu, saved, d_outs[0]),
+)
 
 
-pooled_and_which.defvjp(_pooled_fwd, _pooled_bwd)
+def _call(x_BHWC: Array, size: Pair, window: Window, has_relu: bool) -> tuple[jax.ShapeDtypeStruct, dict[str, Any]]:
+    """The shape of the output, and what the code is written for."""
+    batch, height, width, channels = x_BHWC.shape
+    counts = window.outputs((height, width), size)
+    rows, cols = convolution_axes((height, width), counts, size, window)
+    static = {"rows": rows, "cols": cols, "channels": channels, "has_relu": has_relu}
+    return jax.ShapeDtypeStruct((batch, *counts, channels), jnp.float32), static
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

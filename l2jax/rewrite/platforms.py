@@ -25,22 +25,26 @@ def rules_for(platform: str, lowering: Lowering = DEFAULT_LOWERING) -> Rules:
       platform: "cpu", "gpu" or "tpu".
       lowering: how products are computed.
     """
-    is_rounded, rounded = lowering.dtype != jnp.float32, functools.partial(functools.partial, dtype=lowering.dtype)
+    is_rounded = lowering.dtype != jnp.float32
+    of_rows = functools.partial(_rounded_product, dtype=lowering.dtype)
     if platform == "cpu":
         products = {"conv_general_dilated": convolution, "dot_general": product}
         if is_rounded:
-            products = {"conv_general_dilated": rounded(_rounded_on_cpu), "dot_general": rounded(_rounded_product)}
+            of_images = functools.partial(_rounded_on_cpu, dtype=lowering.dtype)
+            products = {"conv_general_dilated": of_images, "dot_general": of_rows}
         pools = {"reduce_window_max": max_pool, "reduce_window_sum": pooling.sum_pool}
         patterns = {"reduce_window_max": relu_max_pool, "div": softmax}
         return Rules(pools | products, patterns if is_rounded else patterns | {"dot_general": attention})
-    products = {"dot_general": rounded(_rounded_product)} if is_rounded else {}
+    products: dict[str, Any] = {"dot_general": of_rows} if is_rounded else {}
     if platform == "gpu":
         products["conv_general_dilated"] = functools.partial(gpu.convolution, lowering=lowering)
         pattern = functools.partial(gpu.conv_bias_relu_max_pool, lowering=lowering)
         pools = {"reduce_window_max": pooling.max_pool, "reduce_window_sum": pooling.sum_pool}
         return Rules(pools | products, {"reduce_window_max": pattern})
     # A TPU's compiler does best with what it knows: other forms move one and a half to three times the bytes.
-    return Rules(products | ({"conv_general_dilated": rounded(_rounded_convolution)} if is_rounded else {}))
+    if is_rounded:
+        products["conv_general_dilated"] = functools.partial(_rounded_convolution, dtype=lowering.dtype)
+    return Rules(products)
 
 
 def _rounded_product(a: Array, b: Array, *, dimension_numbers: Any, dtype: Any, **_: Any) -> Array:
