@@ -88,13 +88,12 @@ def compile_programs(
     with_means = for_all(lambda trial: (init_one(trial), EpochMeans(*jnp.zeros(2))), num_shared=0)
     state, means = jax.eval_shape(with_means, trials)
     number = jax.ShapeDtypeStruct((), np.int32)
-    lowered = (
-        init_all.lower(trials),
-        for_all(train_one, num_shared=2, reuses_memory=True).lower((state, means), state, trials, number, examples),
-        for_all(evaluate_one, num_shared=2).lower(state, trials, number, examples),
-    )
+    train_all, evaluate_all = for_all(train_one, num_shared=2, reuses_memory=True), for_all(evaluate_one, num_shared=2)
     with ThreadPoolExecutor() as threads:
-        return Programs(*threads.map(lambda program: program.compile(), lowered))
+        # XLA compiles one while Python traces the next; training takes longest, so it comes first.
+        train = threads.submit(train_all.lower((state, means), state, trials, number, examples).compile)
+        evaluation = threads.submit(evaluate_all.lower(state, trials, number, examples).compile)
+        return Programs(init_all.lower(trials).compile(), train.result(), evaluation.result())
 
 
 def spare_outputs(state: TrainState, trials: Trial) -> Outputs:

@@ -78,7 +78,14 @@ def groups(jaxpr: Jaxpr) -> list[Group]:
 
 
 class _Graph:
-    """A jaxpr's equations, and by variable the numbers of what makes and what reads it."""
+    """A jaxpr's equations, and what is known of them.
+
+    Attributes:
+      eqns, results: its equations and the variables that it returns.
+      made_by, read_by: by variable, the number of what makes and the numbers of what reads it.
+      elementwise: the numbers of those that are, of large arrays.
+      needed: the numbers of those that the results depend on; tracing leaves in what nothing uses.
+    """
 
     def __init__(self, jaxpr: Jaxpr):
         self.eqns, self.results = jaxpr.eqns, variables(jaxpr.outvars)
@@ -87,6 +94,8 @@ class _Graph:
         for number, eqn in enumerate(jaxpr.eqns):
             for var in variables(eqn.invars):
                 self.read_by[var].append(number)
+        self.elementwise = {number for number, eqn in enumerate(jaxpr.eqns) if _is_elementwise(eqn)}
+        self.needed = self.past({self.made_by[var] for var in self.results if var in self.made_by})
 
     def past(self, numbers: Collection[int], through: Collection[int] | None = None) -> set[int]:
         """These equations and all before them, or those of them that can be reached `through` such as are given."""
@@ -98,11 +107,6 @@ class _Graph:
                     seen.add(number)
                     waiting.append(number)
         return seen
-
-    def needed(self) -> set[int]:
-        """What the results depend on; tracing leaves in what nothing uses."""
-        made = (self.made_by.get(var) for var in self.results)
-        return self.past({number for number in made if number is not None})
 
     def inputs(self, numbers: Collection[int]) -> list[Any]:
         """What these equations read and do not make, in order."""
@@ -147,8 +151,8 @@ def _levels(graph: _Graph) -> dict[Any, int]:
     """
     past: dict[Any, int] = defaultdict(int)
     level: dict[Any, int] = {}
-    for eqn in graph.eqns:
-        inputs, is_elementwise = variables(eqn.invars), _is_elementwise(eqn)
+    for number, eqn in enumerate(graph.eqns):
+        inputs, is_elementwise = variables(eqn.invars), number in graph.elementwise
         its_level = max((past[var] + (var in level and not is_elementwise) for var in inputs), default=0)
         past.update(dict.fromkeys(eqn.outvars, its_level))
         level.update(dict.fromkeys(eqn.outvars, its_level) if is_elementwise else {})
@@ -183,13 +187,13 @@ def _with_sums_and_product(graph: _Graph, elementwise: list[int], before: Collec
 def _other_readers(graph: _Graph, group: Group, grouped: Collection[int]) -> list[Any]:
     """What others, which wait for no group, make of the arrays that a group reads: a product with a kernel, say."""
     waiting = [var for var in graph.inputs(set(group.all)) if aval(var).shape]
-    needed, made = graph.needed(), {}
+    made = {}
     while waiting:
         for number in graph.read_by[waiting.pop()]:
             eqn = graph.eqns[number]
             if eqn.primitive.name in VIEWS:
                 waiting += eqn.outvars
-            elif number in needed and not graph.past([number]) & set(grouped):
+            elif number in graph.needed and not graph.past([number]) & set(grouped):
                 made[number] = eqn.outvars[0]
     return [made[number] for number in sorted(made)]
 
@@ -198,11 +202,9 @@ def _possible_sums(
     graph: _Graph, members: set[int], shape: tuple[int, ...], before: Collection[int]
 ) -> Iterator[tuple[int, set[int]]]:
     """Sums over all of what the members read or make, each with the equations that make its terms."""
-    known, needed = set(graph.inputs(members)), graph.needed()
-    elementwise = {
-        n for n, eqn in enumerate(graph.eqns) if _is_elementwise(eqn) and aval(eqn.outvars[0]).shape == shape
-    }
-    for number in sorted(needed - set(before)):
+    known = set(graph.inputs(members))
+    elementwise = {n for n in graph.elementwise if aval(graph.eqns[n].outvars[0]).shape == shape}
+    for number in sorted(graph.needed - set(before)):
         eqn = graph.eqns[number]
         if eqn.primitive.name != "reduce_sum" or aval(eqn.invars[0]).shape != shape:
             continue
