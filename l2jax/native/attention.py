@@ -11,7 +11,7 @@ from llvmlite import ir
 
 from l2jax.native.axes import identity_axis
 from l2jax.native.correlate import correlate
-from l2jax.native.gather import gather
+from l2jax.native.gather import matrix_product
 from l2jax.native.loops import ALIGNMENT, FLOAT, Builder, Value, at, each, index, pieces
 from l2jax.native.softmax import normalised_exp, normalised_exp_gradient
 
@@ -46,10 +46,10 @@ def attention(
     def one(n: Value) -> None:
         weights_TS = at(b, weights, (n, queries * keys))
         _transpose(b, at(b, k, (n, keys * width)), scratch, (keys, width), scale)
-        _product(b, at(b, q, (n, queries * width)), scratch, weights_TS, (queries, width, keys))
+        matrix_product(b, at(b, q, (n, queries * width)), scratch, weights_TS, (queries, width, keys))
         normalised_exp(b, number, weights_TS, weights_TS, rows=queries, length=keys)
         v_SE, out_TE = at(b, v, (n, keys * value_width)), at(b, out, (n, queries * value_width))
-        _product(b, weights_TS, v_SE, out_TE, (queries, keys, value_width))
+        matrix_product(b, weights_TS, v_SE, out_TE, (queries, keys, value_width))
 
     each(b, number, one)
 
@@ -85,20 +85,13 @@ def attention_gradients(
         d_scores_TS, v_ES = scratch, at(b, scratch, (queries * keys, 1))
         # What the values are scaled by comes out again in the gradients of q and k.
         _transpose(b, v_SE, v_ES, (keys, value_width), scale)
-        _product(b, d_out_TE, v_ES, d_scores_TS, (queries, value_width, keys))
+        matrix_product(b, d_out_TE, v_ES, d_scores_TS, (queries, value_width, keys))
         normalised_exp_gradient(b, number, weights_TS, d_scores_TS, d_scores_TS, rows=queries, length=keys)
-        _product(b, d_scores_TS, k_SD, d_q_TD, (queries, keys, width))
+        matrix_product(b, d_scores_TS, k_SD, d_q_TD, (queries, keys, width))
         _sum_of_products(b, d_scores_TS, q_TD, d_k_SD, (queries, keys, width))
         _sum_of_products(b, weights_TS, d_out_TE, d_v_SE, (queries, keys, value_width))
 
     each(b, number, one)
-
-
-def _product(b: Builder, x: Value, kernel: Value, out: Value, sizes: Sequence[int]) -> None:
-    """Writes (M, C) times (C, O) to (M, O)."""
-    rows, summed, features = sizes
-    line, places = (identity_axis(1),), (identity_axis(rows),)
-    gather(b, index(1), x, kernel, out, rows=line, cols=places, kernel_shape=(1, 1, summed, features))
 
 
 def _sum_of_products(b: Builder, x: Value, d: Value, out: Value, sizes: Sequence[int]) -> None:

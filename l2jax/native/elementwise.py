@@ -13,9 +13,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from l2jax.native.axes import identity_axis
 from l2jax.native.call import cpu
-from l2jax.native.gather import gather
+from l2jax.native.gather import matrix_product
 from l2jax.native.loops import (
     ALIGNMENT,
     FLOAT,
@@ -89,7 +88,6 @@ def product_elementwise(
       shape: (C, M, O).
       block: rows that are done for all columns before the next; it divides C.
     """
-    rows, summed, features = shape
     first = pointers[0]
     compute = _at_places(b, pointers, **static)
 
@@ -102,8 +100,7 @@ def product_elementwise(
                 offset = b.add(offset, index(vector.type.count))
         compute(places)
 
-    lines, places = identity_axis(rows // block), identity_axis(block)
-    gather(b, index(1), x, d, first, rows=(lines,), cols=(places,), kernel_shape=(1, 1, summed, features), put=put)
+    matrix_product(b, x, d, first, shape, lines=shape[0] // block, put=put)
 
 
 def _at_places(

@@ -14,13 +14,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from l2jax.native.axes import Axis
+from l2jax.native.axes import Axis, identity_axis
 from l2jax.native.call import cpu
 from l2jax.native.loops import (
     Builder,
     Value,
     at,
     each,
+    index,
     linear,
     load_all,
     loop,
@@ -68,6 +69,21 @@ def gather(
             _image(b, x_HWC, kernel, out_hwO, row_axis, col_axis, kernel_shape, depthwise, put)
 
     each(b, batch, image)
+
+
+def matrix_product(
+    b: Builder, x: Value, kernel: Value, out: Value, sizes: Sequence[int], *, lines: int = 1, put: Put | None = None
+) -> None:
+    """Writes (M, C) times (C, O) to (M, O).
+
+    Args:
+      sizes: (M, C, O).
+      lines: the rows are dealt out to so many, each of which is done for all features before the next.
+      put: as in `gather`.
+    """
+    rows, summed, features = sizes
+    line, place = identity_axis(lines), identity_axis(rows // lines)
+    gather(b, index(1), x, kernel, out, rows=(line,), cols=(place,), kernel_shape=(1, 1, summed, features), put=put)
 
 
 def _image(

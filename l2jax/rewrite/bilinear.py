@@ -10,8 +10,8 @@ output channels. A `Window` says how the kernel moves; of its pads only those be
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,51 +25,66 @@ from l2jax.native.gather import gather
 Operation = Callable[[Array, Array, Pair, Window], Array]
 
 
-def bilinear(f: Operation, gradients: Callable[..., tuple[Array, Array]]) -> Operation:
-    """The function with its gradients: (its two arguments, its output's gradient, window) to theirs."""
-    operation = jax.custom_vjp(f, nondiff_argnums=(2, 3))
+class Operations(NamedTuple):
+    """The three, for one kind of kernel.
+
+    Attributes:
+      convolve: images (B, H, W, C), kernel (K, K, C, O), rows and columns of the outputs, window to (B, h, w, O).
+      transpose: outputs (B, h, w, O), kernel, rows and columns of the images, window to (B, H, W, C).
+      correlate: images, outputs, rows and columns of the kernel, window to (K, K, C, O).
+    """
+
+    convolve: Operation
+    transpose: Operation
+    correlate: Operation
+
+
+def _operations(*, is_depthwise: bool) -> Operations:
+    """The three; for depthwise kernels (K, K, 1, O), images have O channels, one for each of the outputs."""
+
+    def made(x: Array, kernel_KKCO: Array, size: Pair, rows: tuple, cols: tuple) -> Array:
+        out = jax.ShapeDtypeStruct((len(x), *size, kernel_KKCO.shape[3]), jnp.float32)
+        static = {"rows": rows, "cols": cols, "kernel_shape": kernel_KKCO.shape, "depthwise": is_depthwise}
+        return call(gather, out, x, kernel_KKCO, **static)
+
+    def convolve(x_BHWC: Array, kernel_KKCO: Array, size: Pair, window: Window) -> Array:
+        rows, cols = convolution_axes(x_BHWC.shape[1:3], size, kernel_KKCO.shape, window)
+        return made(x_BHWC, kernel_KKCO, size, (rows,), (cols,))
+
+    def transpose(d_BhwO: Array, kernel_KKCO: Array, size: Pair, window: Window) -> Array:
+        kernel = kernel_KKCO if is_depthwise else kernel_KKCO.transpose(0, 1, 3, 2)
+        rows, cols = transposed_axes(size, d_BhwO.shape[1:3], kernel_KKCO.shape, window)
+        return made(d_BhwO, kernel, size, rows, cols)
+
+    def correlate(x_BHWC: Array, d_BhwO: Array, size: Pair, window: Window) -> Array:
+        shape = (*size, 1 if is_depthwise else x_BHWC.shape[3], d_BhwO.shape[3])
+        rows, cols = convolution_axes(x_BHWC.shape[1:3], d_BhwO.shape[1:3], size, window)
+        static = {"rows": rows, "cols": cols, "kernel_shape": shape, "depthwise": is_depthwise}
+        return call(native.correlate, jax.ShapeDtypeStruct(shape, jnp.float32), x_BHWC, d_BhwO, **static)
+
+    three = Operations(*(jax.custom_vjp(f, nondiff_argnums=(2, 3)) for f in (convolve, transpose, correlate)))
+
+    def of_convolve(x: Array, kernel: Array, d: Array, window: Window) -> tuple[Array, Array]:
+        return three.transpose(d, kernel, x.shape[1:3], window), three.correlate(x, d, kernel.shape[:2], window)
+
+    def of_transpose(d: Array, kernel: Array, x: Array, window: Window) -> tuple[Array, Array]:
+        return three.convolve(x, kernel, d.shape[1:3], window), three.correlate(x, d, kernel.shape[:2], window)
+
+    def of_correlate(x: Array, d: Array, kernel: Array, window: Window) -> tuple[Array, Array]:
+        return three.transpose(d, kernel, x.shape[1:3], window), three.convolve(x, kernel, d.shape[1:3], window)
+
+    for operation, gradients in zip(three, (of_convolve, of_transpose, of_correlate), strict=True):
+        _differentiate(operation, gradients)
+    return three
+
+
+def _differentiate(operation: Any, gradients: Callable[..., tuple[Array, Array]]) -> None:
+    """Gives an operation its gradients: (its two arguments, its output's gradient, window) to theirs."""
     operation.defvjp(
         lambda a, b, size, window: (operation(a, b, size, window), (a, b)),
         lambda size, window, saved, d_out: gradients(*saved, d_out, window),
     )
-    return functools.wraps(f)(operation)
 
 
-def _convolve(x_BHWC: Array, kernel_KKCO: Array, size: Pair, window: Window) -> Array:
-    """The convolution (B, h, w, O), whose rows and columns are `size`."""
-    out = jax.ShapeDtypeStruct((len(x_BHWC), *size, kernel_KKCO.shape[3]), jnp.float32)
-    rows, cols = convolution_axes(x_BHWC.shape[1:3], size, kernel_KKCO.shape, window)
-    return call(gather, out, x_BHWC, kernel_KKCO, rows=(rows,), cols=(cols,), kernel_shape=kernel_KKCO.shape)
-
-
-def _transpose(d_BhwO: Array, kernel_KKCO: Array, size: Pair, window: Window) -> Array:
-    """Images (B, H, W, C), whose rows and columns are `size`: a transposed convolution."""
-    kernel_KKOC = kernel_KKCO.transpose(0, 1, 3, 2)
-    out = jax.ShapeDtypeStruct((len(d_BhwO), *size, kernel_KKCO.shape[2]), jnp.float32)
-    rows, cols = transposed_axes(size, d_BhwO.shape[1:3], kernel_KKCO.shape, window)
-    return call(gather, out, d_BhwO, kernel_KKOC, rows=rows, cols=cols, kernel_shape=kernel_KKOC.shape)
-
-
-def _correlate(x_BHWC: Array, d_BhwO: Array, size: Pair, window: Window) -> Array:
-    """A kernel (K, K, C, O), whose rows and columns are `size`."""
-    shape = (*size, x_BHWC.shape[3], d_BhwO.shape[3])
-    rows, cols = convolution_axes(x_BHWC.shape[1:3], d_BhwO.shape[1:3], size, window)
-    out = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return call(native.correlate, out, x_BHWC, d_BhwO, rows=rows, cols=cols, kernel_shape=shape)
-
-
-def _convolve_gradients(x: Array, kernel: Array, d: Array, window: Window) -> tuple[Array, Array]:
-    return transpose(d, kernel, x.shape[1:3], window), correlate(x, d, kernel.shape[:2], window)
-
-
-def _transpose_gradients(d: Array, kernel: Array, x: Array, window: Window) -> tuple[Array, Array]:
-    return convolve(x, kernel, d.shape[1:3], window), correlate(x, d, kernel.shape[:2], window)
-
-
-def _correlate_gradients(x: Array, d: Array, kernel: Array, window: Window) -> tuple[Array, Array]:
-    return transpose(d, kernel, x.shape[1:3], window), convolve(x, kernel, d.shape[1:3], window)
-
-
-convolve = bilinear(_convolve, _convolve_gradients)
-transpose = bilinear(_transpose, _transpose_gradients)
-correlate = bilinear(_correlate, _correlate_gradients)
+convolve, transpose, correlate = _operations(is_depthwise=False)
+depthwise = _operations(is_depthwise=True)

@@ -17,8 +17,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from l2jax.native.axes import Pair, Window
-from l2jax.rewrite.bilinear import convolve, transpose
-from l2jax.rewrite.depthwise import depthwise
+from l2jax.rewrite.bilinear import convolve, depthwise, transpose
 from l2jax.rewrite.product import dense
 from l2jax.rewrite.windows import every, pad
 
@@ -96,13 +95,13 @@ def _images(x_BHWC: Array, kernel_KKCO: Array, moves: Sequence[Move], groups: in
             functools.partial(_spread, spacing=spacing, pads=pads, dilation=dilation), x_BHWC, kernel_KKCO, groups
         )
     window = Window(strides, pads, dilation)
+    size = window.outputs(x_BHWC.shape[1:3], kernel_KKCO.shape)
     if groups == x_BHWC.shape[3] > 1:
         x_BHWC = jnp.repeat(x_BHWC, kernel_KKCO.shape[3] // groups, axis=3)
-        return depthwise(x_BHWC, kernel_KKCO[:, :, 0], window)
+        return depthwise.convolve(x_BHWC, kernel_KKCO, size, window)
     if kernel_KKCO.shape[:2] == (1, 1):
         x_BhwC = every(pad(x_BHWC, pads), strides)
         return _of_groups(lambda x, kernel: dense(x, kernel[0, 0]), x_BhwC, kernel_KKCO, groups)
-    size = window.outputs(x_BHWC.shape[1:3], kernel_KKCO.shape)
     return _of_groups(lambda x, kernel: convolve(x, kernel, size, window), x_BHWC, kernel_KKCO, groups)
 
 

@@ -55,11 +55,11 @@ def of_few_rows(x_MC: Array, kernel_CO: Array) -> Array:
 
 
 def _of_few_rows_bwd(saved: tuple[Array, Array], d_MO: Array) -> tuple[Array, Array]:
-    x_MC, kernel_CO = saved
-    return dense(kernel_CO, d_MO.T).T, x_MC.T @ d_MO
+    x_CM, kernel_CO = saved
+    return dense(kernel_CO, d_MO.T).T, x_CM @ d_MO
 
 
-of_few_rows.defvjp(lambda x_MC, kernel_CO: (of_few_rows(x_MC, kernel_CO), (x_MC, kernel_CO)), _of_few_rows_bwd)
+of_few_rows.defvjp(lambda x_MC, kernel_CO: (of_few_rows(x_MC, kernel_CO), (x_MC.T, kernel_CO)), _of_few_rows_bwd)
 
 
 def dense(x: Array, kernel_CO: Array) -> Array:
