@@ -55,6 +55,7 @@ def correlate(
     cols: Axis,
     kernel_shape: tuple[int, ...],
     depthwise: bool = False,
+    is_added: bool = False,
 ) -> None:
     """Writes the code: (K, K, C, O) from x (B, H, W, C) and the gradient of the outputs d (B, h, w, O).
 
@@ -62,6 +63,7 @@ def correlate(
       rows, cols: as in the convolution.
       kernel_shape: (K, K, C, O).
       depthwise: C is 1, but x has O channels, each of which belongs to one of d.
+      is_added: to what is there, instead of replacing it.
     """
     channels, features = kernel_shape[2:]
     pixel, times = (features, multiply_add_each) if depthwise else (channels, multiply_add)
@@ -109,7 +111,8 @@ def correlate(
                                 return _add_row(b, x_WC, d_wO, sums, cols, block, features, widths, pixel, times)
 
                             blank = [zeros(lanes) for lanes in widths] * len(block)
-                            sums = loop(b, low, high, row, unless(b, is_first, so_far, blank))
+                            before = so_far() if is_added else unless(b, is_first, so_far, blank)
+                            sums = loop(b, low, high, row, before)
                             for n, place in enumerate(places):
                                 store_all(b, sums[n * len(widths) : (n + 1) * len(widths)], place)
 

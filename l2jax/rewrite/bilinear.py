@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from l2jax.native import correlate as native
+from l2jax.native import winograd
 from l2jax.native.axes import Pair, Window, convolution_axes, transposed_axes
-from l2jax.native.call import call
+from l2jax.native.call import call, call_in_place
 from l2jax.native.gather import gather
 
 Operation = Callable[[Array, Array, Pair, Window], Array]
@@ -44,6 +45,9 @@ def _operations(*, is_depthwise: bool) -> Operations:
 
     def made(x: Array, kernel_KKCO: Array, size: Pair, rows: tuple, cols: tuple) -> Array:
         out = jax.ShapeDtypeStruct((len(x), *size, kernel_KKCO.shape[3]), jnp.float32)
+        if not is_depthwise and winograd.suits(rows, cols, kernel_KKCO.shape, least_tiles=winograd.LEAST_TILES):
+            static = {"rows": rows[0], "cols": cols[0], "kernel_shape": kernel_KKCO.shape}
+            return _with_scratch(winograd.convolve, out, x, kernel_KKCO, **static)
         static = {"rows": rows, "cols": cols, "kernel_shape": kernel_KKCO.shape, "depthwise": is_depthwise}
         return call(gather, out, x, kernel_KKCO, **static)
 
@@ -59,8 +63,12 @@ def _operations(*, is_depthwise: bool) -> Operations:
     def correlate(x_BHWC: Array, d_BhwO: Array, size: Pair, window: Window) -> Array:
         shape = (*size, 1 if is_depthwise else x_BHWC.shape[3], d_BhwO.shape[3])
         rows, cols = convolution_axes(x_BHWC.shape[1:3], d_BhwO.shape[1:3], size, window)
-        static = {"rows": rows, "cols": cols, "kernel_shape": shape, "depthwise": is_depthwise}
-        return call(native.correlate, jax.ShapeDtypeStruct(shape, jnp.float32), x_BHWC, d_BhwO, **static)
+        out = jax.ShapeDtypeStruct(shape, jnp.float32)
+        static = {"rows": rows, "cols": cols, "kernel_shape": shape}
+        least = winograd.LEAST_TILES_FOR_GRADIENT
+        if not is_depthwise and winograd.suits((rows,), (cols,), shape, least_tiles=least):
+            return _with_scratch(winograd.kernel_gradient, out, x_BHWC, d_BhwO, **static)
+        return call(native.correlate, out, x_BHWC, d_BhwO, **static, depthwise=is_depthwise)
 
     three = Operations(*(jax.custom_vjp(f, nondiff_argnums=(2, 3)) for f in (convolve, transpose, correlate)))
 
@@ -76,6 +84,11 @@ def _operations(*, is_depthwise: bool) -> Operations:
     for operation, gradients in zip(three, (of_convolve, of_transpose, of_correlate), strict=True):
         _differentiate(operation, gradients)
     return three
+
+
+def _with_scratch(write: Callable[..., None], out: jax.ShapeDtypeStruct, *arrays: Array, **static: Any) -> Array:
+    scratch = jax.ShapeDtypeStruct((winograd.scratch_size(**static),), jnp.float32)
+    return call_in_place(write, (out, scratch), {}, *arrays, **static)[0]
 
 
 def _differentiate(operation: Any, gradients: Callable[..., tuple[Array, Array]]) -> None:

@@ -13,8 +13,8 @@ from jax.extend.core import JaxprEqn
 from l2jax.native.axes import Pair, Window, convolution_axes, transposed_axes
 from l2jax.native.call import call, call_in_place
 from l2jax.native.pool import NONE, pool, unpool
-from l2jax.rewrite.interpreter import Made
-from l2jax.rewrite.patterns import is_relu
+from l2jax.rewrite.interpreter import Made, Rule
+from l2jax.rewrite.patterns import IMAGES, is_relu
 from l2jax.rewrite.pooling import over_images
 from l2jax.rewrite.windows import pad, taps
 
@@ -27,32 +27,82 @@ def max_pool(x: Array, **params: Any) -> Array | None:
     return None if pooled is None else pooled.astype(x.dtype)
 
 
-def relu_max_pool(pooling: JaxprEqn, made: Made) -> Array | None:
-    """The pattern that ends with `reduce_window_max`, for images (B, H, W, C); None where ReLU is not before it."""
+def relu_max_pool(pooling: JaxprEqn, made: Made, *, convolution: Rule, fewer: Pair = (0, 0)) -> Array | None:
+    """The pattern that ends with `reduce_window_max`, for images (B, H, W, C); None where ReLU is not before it.
+
+    Args:
+      convolution: the rule for a convolution before it.
+      fewer: how many of the last rows and columns of the output to leave out.
+    """
     relu = made.only_for(pooling.invars[0])
     if relu is None or not is_relu(relu) or not _is_of_images(pooling):
         return None
-    x = made.value(relu.invars[0])
+    images = relu.invars[0]
+    x = made.value(images)
     if x.dtype != jnp.float32 or not x.size:
         return None
     bias_C = jnp.zeros(x.shape[3])
-    addition = made.only_for(relu.invars[0])
+    addition = made.only_for(images)
     if addition is not None and addition.primitive.name == "add":
-        x, bias_C = _without_bias(addition, made) or (x, bias_C)
-    size, strides, padding = (pooling.params[name][1:3] for name in ("window_dimensions", "window_strides", "padding"))
-    return pooled(x, bias_C, tuple(size), Window(tuple(strides), tuple(map(tuple, padding))), True)
+        images, bias_C = _without_bias(addition, made) or (images, bias_C)
+    size, strides, pads = (
+        tuple(pooling.params[name][1:3]) for name in ("window_dimensions", "window_strides", "padding")
+    )
+    window = _without_last(Window(strides, pads), fewer)
+    x, window = _seen(images, made, size, window, convolution)
+    return pooled(x, bias_C, size, window, True)
 
 
-def _without_bias(addition: JaxprEqn, made: Made) -> tuple[Array, Array] | None:
-    """The images and the bias (C,) of a sum; None if it is another sum."""
+def _without_bias(addition: JaxprEqn, made: Made) -> tuple[Any, Array] | None:
+    """The variable of images, and the bias (C,), of a sum; None if it is another sum."""
     for atom, other in zip(addition.invars, reversed(addition.invars), strict=True):
         reshape, images = made.equation(atom), made.value(other)
         if reshape is None or reshape.primitive.name != "reshape" or images.ndim != 4:
             continue
         bias = made.value(reshape.invars[0])
         if made.value(atom).shape == (1, 1, 1, images.shape[3]) and bias.ndim == 1:
-            return images, bias
+            return other, bias
     return None
+
+
+def _seen(images: Any, made: Made, size: Pair, window: Window, convolution: Rule) -> tuple[Array, Window]:
+    """The images without the last rows and columns that a window does not see, and the window on them.
+
+    They are as they were if something else uses them, or if what made them cannot leave rows and columns out.
+    """
+    x, eqn, smaller = made.value(images), made.only_for(images), None
+    counts = window.outputs(x.shape[1:3], size)
+    ends = [
+        (n - 1) * stride - before + (k - 1) * dilation + 1
+        for n, k, stride, (before, _), dilation in zip(counts, size, *window, strict=True)
+    ]
+    unseen = tuple(max(0, n - end) for n, end in zip(x.shape[1:3], ends, strict=True))
+    if any(unseen) and eqn is not None:
+        if eqn.primitive.name == "conv_general_dilated":
+            smaller = _smaller_convolution(eqn, made, unseen, convolution)
+        elif eqn.primitive.name == "reduce_window_max":
+            smaller = relu_max_pool(eqn, made, convolution=convolution, fewer=unseen)
+    if smaller is None:
+        return x, window
+    return smaller, window._replace(
+        pads=tuple((low, high + n) for (low, high), n in zip(window.pads, unseen, strict=True))
+    )
+
+
+def _smaller_convolution(eqn: JaxprEqn, made: Made, fewer: Pair, convolution: Rule) -> Array | None:
+    params, (images, kernel) = eqn.params, eqn.invars
+    if params["dimension_numbers"] != IMAGES or max(params["lhs_dilation"]) > 1:
+        return None
+    window = Window(*(tuple(params[name]) for name in ("window_strides", "padding", "rhs_dilation")))
+    kernel_KKCO = made.value(kernel)
+    x, window = _seen(images, made, kernel_KKCO.shape[:2], _without_last(window, fewer), convolution)
+    return convolution(x, kernel_KKCO, **params | {"padding": window.pads})
+
+
+def _without_last(window: Window, fewer: Pair) -> Window:
+    """A window with so many rows and columns fewer of outputs."""
+    moves = zip(window.pads, fewer, window.strides, strict=True)
+    return window._replace(pads=tuple((low, high - n * stride) for (low, high), n, stride in moves))
 
 
 def _is_of_images(pooling: JaxprEqn) -> bool:

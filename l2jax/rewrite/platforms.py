@@ -28,12 +28,11 @@ def rules_for(platform: str, lowering: Lowering = DEFAULT_LOWERING) -> Rules:
     is_rounded = lowering.dtype != jnp.float32
     of_rows = functools.partial(_rounded_product, dtype=lowering.dtype)
     if platform == "cpu":
-        products = {"conv_general_dilated": convolution, "dot_general": product}
-        if is_rounded:
-            of_images = functools.partial(_rounded_on_cpu, dtype=lowering.dtype)
-            products = {"conv_general_dilated": of_images, "dot_general": of_rows}
+        of_images = functools.partial(_rounded_on_cpu, dtype=lowering.dtype) if is_rounded else convolution
+        products = {"conv_general_dilated": of_images, "dot_general": of_rows if is_rounded else product}
         pools = {"reduce_window_max": max_pool, "reduce_window_sum": pooling.sum_pool}
-        patterns = {"reduce_window_max": relu_max_pool, "div": softmax}
+        relu_pools = functools.partial(relu_max_pool, convolution=of_images)
+        patterns = {"reduce_window_max": relu_pools, "div": softmax}
         return Rules(pools | products, patterns if is_rounded else patterns | {"dot_general": attention})
     products: dict[str, Any] = {"dot_general": of_rows} if is_rounded else {}
     if platform == "gpu":

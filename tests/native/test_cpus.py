@@ -10,7 +10,7 @@ from flax import nnx
 from helpers import plain
 from helpers.compare import assert_close
 
-from l2jax.native import call, correlate, elementwise, gather, pool, softmax
+from l2jax.native import call, correlate, elementwise, gather, pool, softmax, tiles, winograd
 from l2jax.native.call import Cpu
 from l2jax.rewrite.interpreter import rewrite
 from l2jax.rewrite.one_pass import in_one_pass
@@ -22,7 +22,7 @@ CPUS = {"AVX-512": Cpu(16, 32), "AVX2": Cpu(8, 16), "SSE": Cpu(4, 16), "NEON": C
 
 @pytest.fixture(params=CPUS)
 def _cpu(request, monkeypatch):
-    for module in (correlate, elementwise, gather, pool, softmax):
+    for module in (correlate, elementwise, gather, pool, softmax, tiles, winograd):
         monkeypatch.setattr(module, "cpu", lambda: CPUS[request.param])
     call._registered.cache_clear()
     yield
@@ -52,6 +52,7 @@ def assert_same(f, *args):
         ((7, 9), 16, 32, (2, 2)),
         ((6, 3), 33, 6, (1, 1)),
         ((8, 70), 1, 48, (1, 2)),
+        ((9, 12), 17, 37, (1, 1)),
     ],
 )
 def test_convolutions(size, channels, features, strides):

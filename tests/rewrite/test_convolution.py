@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import plain
 from helpers.compare import assert_close
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
@@ -79,6 +79,34 @@ def test_convolutions_equal_xla(rank):
         assert_equals_xla(normal(0, x), normal(1, kernel), **options)
 
     check()
+
+
+@generated
+@given(
+    sizes=st.tuples(*[st.integers(4, 19)] * 2),
+    pads=st.tuples(*[st.tuples(st.integers(-2, 2), st.integers(-2, 3))] * 2),
+    channels=st.sampled_from([16, 23, 32]),
+    features=st.sampled_from([16, 33, 40]),
+)
+def test_kernels_of_3x3_equal_xla(sizes, pads, channels, features):
+    assume(all(n + sum(pair) >= 4 for n, pair in zip(sizes, pads, strict=True)))
+    options = {"window_strides": (1, 1), "padding": pads, "dimension_numbers": LAYOUTS[2]}
+    assert_equals_xla(normal(0, (2, *sizes, channels)), normal(1, (3, 3, channels, features)), **options)
+
+
+def test_fewer_multiplications_are_about_as_exact_as_all():
+    shapes = (4, 12, 12, 64), (3, 3, 64, 64)
+    convolve = functools.partial(
+        lax.conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=LAYOUTS[2]
+    )
+    ours = rewrite(convolve, CPU)
+    x, kernel = (normal(seed, shape) for seed, shape in enumerate(shapes))
+    assert "l2jax_convolve" in plain.jit(ours).lower(x, kernel).as_text()
+    actual, expected = (plain.jit(functools.partial(value_and_grads, f))(x, kernel) for f in (ours, convolve))
+    with jax.enable_x64():
+        exact = plain.jit(functools.partial(value_and_grads, convolve))(x.astype(np.float64), kernel.astype(np.float64))
+    for ours, xla, right in zip(*(map(np.float64, arrays) for arrays in (actual, expected, exact)), strict=True):
+        assert np.std(ours - right) < 2 * np.std(xla - right)
 
 
 @pytest.mark.parametrize(("channels", "features"), [(3, 6), (16, 16), (32, 32), (64, 32), (33, 40), (1, 32)])

@@ -13,7 +13,7 @@ from helpers.compare import as_in_sweeps, assert_close
 
 from l2jax.rewrite.interpreter import rewrite
 from l2jax.rewrite.lowering import Lowering
-from l2jax.rewrite.platforms import rules_for
+from l2jax.rewrite.platforms import CPU, rules_for
 
 PATTERN_ALONE = rules_for("gpu")._replace(primitives={})
 
@@ -77,6 +77,31 @@ def test_blocks_are_fused_and_equal_xla(model, fused):
     assert count_fused(f, params, x) == fused
     actual = as_in_sweeps(functools.partial(value_and_grads, rewrite(f, PATTERN_ALONE)))(params, x)
     assert_close(actual, plain.jit(functools.partial(value_and_grads, f))(params, x), 5e-6)
+
+
+@pytest.mark.parametrize(("padding", "strides"), [("VALID", 1), ("SAME", 1), ([(2, 1), (0, 1)], 2)])
+@pytest.mark.parametrize("features", [3, 20])
+def test_networks_whose_pooling_drops_rows_equal_xla(padding, strides, features):
+    class Dropping(nnx.Module):
+        def __init__(self, rngs):
+            self.first = Layer(rngs, 2, features, padding=padding, strides=strides)
+            self.second = Layer(rngs, features, 17)
+
+        def __call__(self, x):
+            return self.second(self.first(x))
+
+    f, params = nnx_function(Dropping(nnx.Rngs(0)))
+    params, x = jax.tree.map(lambda p: normal(1, *p.shape) / 3, params), normal(2, 3, 21, 23, 2)
+    actual, expected = (plain.jit(functools.partial(value_and_grads, g))(params, x) for g in (rewrite(f, CPU), f))
+    assert_close(actual, expected, 5e-6)
+
+
+def test_what_pooling_drops_is_not_computed():
+    """Of 4x5 pooled images, the second convolution needs 4x4, so the first one makes 8x8 of its 9x11 outputs."""
+    f, params = nnx_function(Twice(nnx.Rngs(0)))
+    compiled = plain.jit(rewrite(f, CPU)).lower(params, normal(2, 4, 11, 13, 2)).compile().as_text()
+    assert "f32[4,8,8,3]" in compiled
+    assert "f32[4,9,11,3]" not in compiled
 
 
 def test_blocks_of_linen_are_fused_and_equal_xla():
