@@ -1,4 +1,7 @@
-"""Max-pooling on CPUs, with the bias and ReLU before it if there are, in native code that reads each image once."""
+"""Max-pooling on CPUs, with the bias and ReLU before it if there are, in native code that reads each image once.
+
+An odd last row or column, which no window sees, is not computed either, in any of the layers before.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ def _seen(images: Any, made: Made, size: Pair, window: Window, convolution: Rule
         for n, k, stride, (before, _), dilation in zip(counts, size, *window, strict=True)
     ]
     unseen = tuple(max(0, n - end) for n, end in zip(x.shape[1:3], ends, strict=True))
-    if any(unseen) and eqn is not None:
+    if any(unseen) and min(counts) > 0 and eqn is not None:
         if eqn.primitive.name == "conv_general_dilated":
             smaller = _smaller_convolution(eqn, made, unseen, convolution)
         elif eqn.primitive.name == "reduce_window_max":
