@@ -5,14 +5,11 @@ Names carry shapes: N sequences times heads, T queries, S keys and values, D and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from llvmlite import ir
 
-from l2jax.native.axes import identity_axis
-from l2jax.native.correlate import correlate
+from l2jax.native.correlate import sum_of_products
 from l2jax.native.gather import matrix_product
-from l2jax.native.loops import ALIGNMENT, FLOAT, Builder, Value, at, each, index, pieces
+from l2jax.native.loops import ALIGNMENT, FLOAT, Builder, Value, at, each, pieces
 from l2jax.native.softmax import normalised_exp, normalised_exp_gradient
 
 UNROLLED = 16
@@ -88,17 +85,10 @@ def attention_gradients(
         matrix_product(b, d_out_TE, v_ES, d_scores_TS, (queries, value_width, keys))
         normalised_exp_gradient(b, number, weights_TS, d_scores_TS, d_scores_TS, rows=queries, length=keys)
         matrix_product(b, d_scores_TS, k_SD, d_q_TD, (queries, keys, width))
-        _sum_of_products(b, d_scores_TS, q_TD, d_k_SD, (queries, keys, width))
-        _sum_of_products(b, weights_TS, d_out_TE, d_v_SE, (queries, keys, value_width))
+        sum_of_products(b, d_scores_TS, q_TD, d_k_SD, (queries, keys, width))
+        sum_of_products(b, weights_TS, d_out_TE, d_v_SE, (queries, keys, value_width))
 
     each(b, number, one)
-
-
-def _sum_of_products(b: Builder, x: Value, d: Value, out: Value, sizes: Sequence[int]) -> None:
-    """Writes (C, M) times (M, O) to (C, O), given (M, C) and (M, O)."""
-    rows, channels, features = sizes
-    line, places = identity_axis(1), identity_axis(rows)
-    correlate(b, index(1), x, d, out, rows=line, cols=places, kernel_shape=(1, 1, channels, features))
 
 
 def _transpose(b: Builder, x: Value, out: Value, shape: tuple[int, int], scale: float) -> None:

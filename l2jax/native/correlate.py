@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from l2jax.native.axes import Axis
+from l2jax.native.axes import Axis, identity_axis
 from l2jax.native.call import cpu
 from l2jax.native.loops import (
     Builder,
@@ -125,6 +125,20 @@ def correlate(
         each(b, -(-rows.outputs // tile), some_rows)
 
     each(b, batch, image)
+
+
+def sum_of_products(
+    b: Builder, x: Value, d: Value, out: Value, sizes: Sequence[int], *, is_added: bool = False
+) -> None:
+    """Writes (C, M) times (M, O) to (C, O), given (M, C) and (M, O).
+
+    Args:
+      sizes: (M, C, O).
+      is_added: as in `correlate`.
+    """
+    rows, channels, features = sizes
+    line, places, shape = identity_axis(1), identity_axis(rows), (1, 1, channels, features)
+    correlate(b, index(1), x, d, out, rows=line, cols=places, kernel_shape=shape, is_added=is_added)
 
 
 def _add_row(

@@ -22,7 +22,6 @@ from l2jax.native.loops import (
     each,
     index,
     larger,
-    linear,
     load,
     pieces,
     smaller,
@@ -101,14 +100,14 @@ def transform(b: Builder, matrix: Matrix, x: Blocks, out: Blocks, first: Index =
         pieces(b, x.channels, cpu().lanes, some)
 
     for top, bottom, rows in _alike(x.rows, out.rows):
-        start, end = larger(b, top, first), smaller(b, bottom, linear(b, index(first), 1, number))
+        start, end = larger(b, top, first), smaller(b, bottom, b.add(index(first), index(number)))
 
         def tile_row(n: Value, start: Value = start, rows: tuple[Inside, Inside] = rows) -> None:
             for left, right, cols in _alike(x.cols, out.cols):
                 each(
                     b,
                     right - left,
-                    lambda m, left=left, cols=cols: tile(b.add(n, start), linear(b, m, 1, left), rows, cols),
+                    lambda m, left=left, cols=cols: tile(b.add(n, start), b.add(m, index(left)), rows, cols),
                 )
 
         each(b, b.sub(end, start), tile_row)

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from l2jax.native.axes import Axis, identity_axis
+from l2jax.native.axes import Axis
 from l2jax.native.call import cpu
-from l2jax.native.correlate import correlate
+from l2jax.native.correlate import sum_of_products
 from l2jax.native.gather import matrix_product
-from l2jax.native.loops import Builder, Index, Value, at, each, index, pieces, store, zeros
+from l2jax.native.loops import Builder, Index, Value, at, each, pieces, store, zeros
 from l2jax.native.tiles import SEEN, Blocks, Matrix, inputs, number_of_tiles, outputs, transform
 
 # B^T, G and A^T of the paper's equation 9.
@@ -78,20 +78,15 @@ def convolve(
     kernel_PCO, x_PTC, out_PTO = _parts(b, scratch, rows, cols, kernel_shape)
     transform(b, WEIGHTS, _weights(b, kernel, rows, cols, kernel_shape), kernel_PCO.block(channels * features))
 
-    def some_rows(image: Value, first: Value, number: int) -> None:
-        x_HWC = at(b, x, (image, rows.size * cols.size * channels))
-        out_hwO = at(b, out, (image, rows.outputs * cols.outputs * features))
-
+    def some_rows(tiles: Blocks, first: Value, number: int) -> None:
         def product(p: Value) -> None:
             x_TC, kernel_CO, out_TO = (part.matrix(b, p) for part in (x_PTC, kernel_PCO, out_PTO))
             matrix_product(b, x_TC, kernel_CO, out_TO, (number * across, channels, features))
 
-        seen, tiles = inputs(b, x_HWC, rows, cols, channels), outputs(out_hwO, rows, cols, features)
-        transform(b, INPUTS, seen, x_PTC.blocks(b, seen, first), first, number)
         each(b, PLACES, product)
         transform(b, OUTPUTS, out_PTO.blocks(b, tiles, first), tiles, first, number)
 
-    _each_rows(b, batch, rows, cols, some_rows)
+    _each_rows(b, batch, x, out, x_PTC, rows, cols, kernel_shape, some_rows)
 
 
 def kernel_gradient(
@@ -118,22 +113,15 @@ def kernel_gradient(
     kernel_PCO, x_PTC, d_PTO = _parts(b, scratch, rows, cols, kernel_shape)
     _clear(b, kernel_PCO.pointer, PLACES * kernel_PCO.spread)
 
-    def some_rows(image: Value, first: Value, number: int) -> None:
-        x_HWC = at(b, x, (image, rows.size * cols.size * channels))
-        d_hwO = at(b, d, (image, rows.outputs * cols.outputs * features))
-
+    def some_rows(tiles: Blocks, first: Value, number: int) -> None:
         def product(p: Value) -> None:
             x_TC, d_TO, kernel_CO = (part.matrix(b, p) for part in (x_PTC, d_PTO, kernel_PCO))
-            line, tiles = identity_axis(1), identity_axis(number * across)
-            shape = (1, 1, channels, features)
-            correlate(b, index(1), x_TC, d_TO, kernel_CO, rows=line, cols=tiles, kernel_shape=shape, is_added=True)
+            sum_of_products(b, x_TC, d_TO, kernel_CO, (number * across, channels, features), is_added=True)
 
-        seen, tiles = inputs(b, x_HWC, rows, cols, channels), outputs(d_hwO, rows, cols, features)
-        transform(b, INPUTS, seen, x_PTC.blocks(b, seen, first), first, number)
         transform(b, _transposed(OUTPUTS), tiles, d_PTO.blocks(b, tiles, first), first, number)
         each(b, PLACES, product)
 
-    _each_rows(b, batch, rows, cols, some_rows)
+    _each_rows(b, batch, x, d, x_PTC, rows, cols, kernel_shape, some_rows)
     weights = _weights(b, out, rows, cols, kernel_shape)
     transform(b, _transposed(WEIGHTS), kernel_PCO.block(channels * features), weights)
 
@@ -197,11 +185,35 @@ def _rows_at_once(rows: Axis, cols: Axis) -> int:
     return -(-number_of_tiles(rows) // parts)
 
 
-def _each_rows(b: Builder, batch: Value, rows: Axis, cols: Axis, body: Callable[[Value, Value, int], None]) -> None:
-    """Writes a body for some rows of tiles: (image, the first of them, how many)."""
+def _each_rows(
+    b: Builder,
+    batch: Value,
+    x: Value,
+    out: Value,
+    x_PTC: _Part,
+    rows: Axis,
+    cols: Axis,
+    kernel_shape: Sequence[int],
+    body: Callable[[Blocks, Value, int], None],
+) -> None:
+    """Writes, for some rows of tiles at a time, the sums of their inputs, and a body: (tiles, the first row, how many).
+
+    Args:
+      x, out: images (B, H, W, C), and those that consist of the tiles (B, h, w, O).
+      x_PTC: gets the sums.
+    """
+    channels, features = kernel_shape[2:]
 
     def image(n: Value) -> None:
-        pieces(b, number_of_tiles(rows), _rows_at_once(rows, cols), lambda first, number: body(n, first, number))
+        x_HWC = at(b, x, (n, rows.size * cols.size * channels))
+        out_hwO = at(b, out, (n, rows.outputs * cols.outputs * features))
+
+        def some_rows(first: Value, number: int) -> None:
+            seen, tiles = inputs(b, x_HWC, rows, cols, channels), outputs(out_hwO, rows, cols, features)
+            transform(b, INPUTS, seen, x_PTC.blocks(b, seen, first), first, number)
+            body(tiles, first, number)
+
+        pieces(b, number_of_tiles(rows), _rows_at_once(rows, cols), some_rows)
 
     each(b, batch, image)
 
